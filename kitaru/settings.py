@@ -186,4 +186,5 @@ KINDS: Mapping[str, Kind] = {
     "kubernetes": Kind({}, _is_texts, 'a table of options, {"namespace": "agents"}', json.loads),
     "sagemaker": Kind({}, _is_texts, 'a table of options, {"queue": "https://…"}', json.loads),
     "stepfunctions": Kind({}, _is_texts, 'a table of options, {"cluster": "agents"}', json.loads),
+    "vertex": Kind({}, _is_texts, 'a table of options, {"accelerator": "NVIDIA_L4"}', json.loads),
 }

@@ -65,6 +65,7 @@ SETTINGS = {
     "kubernetes": "Options of the Kubernetes target.",
     "sagemaker": "Options of the SageMaker target.",
     "stepfunctions": "Options of the Step Functions target.",
+    "vertex": "Options of the Vertex target.",
 }
 
 

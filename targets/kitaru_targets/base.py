@@ -11,6 +11,7 @@ from kitaru.wire.cron import Catchup, Overlap
 from kitaru.wire.plan import Plan, Span, Step
 from kitaru.wire.records import ExecutionRecord
 from kitaru.wire.structs import Struct, field
+from kitaru_targets.common.options import Option
 
 if TYPE_CHECKING:
     from kitaru_targets.dry_run.process import Machine
@@ -194,7 +195,8 @@ class Target(Struct):
     of its options. `unit` is what a step becomes, in the words of the orchestrator. `starts`
     returns how many containers of a plan start in a row at most, and how many of them find nothing
     to do; without it, conditions start only the steps of the path. `schedules` is what the service
-    can do that starts runs by schedule, None if it does not.
+    can do that starts runs by schedule, None if it does not. `options` are those of
+    `[tool.kitaru.NAME]` in pyproject.toml.
     """
 
     name: str
@@ -219,3 +221,4 @@ class Target(Struct):
     unit: str = "container"
     starts: Callable[[Plan], tuple[int, int]] | None = None
     schedules: Schedules | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)

@@ -6,7 +6,7 @@ python -m kitaru_targets.matrix > docs/reference/targets.md
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from kitaru_compiler.cut.profile import Profile
@@ -131,6 +131,9 @@ _FAN_OUT = {
     True: "Calls over a list that is known only at run time become nodes that run side by side.",
     False: "Calls over a list that is known only at run time are threads of one step.",
 }
+_OPTIONS = """\
+A project sets the options of a target in a table of pyproject.toml or of a stack. Each is a string.
+`kitaru compile` checks names and values, and `kitaru stack show` prints them."""
 _ROWS: tuple[tuple[str, Callable[[Target], str]], ...] = (
     ("orchestrator", lambda target: target.title),
     ("document", lambda target: f"`{target.document}`"),
@@ -155,7 +158,7 @@ def markdown() -> str:
     for same in zip(*known.values(), strict=True):
         table.append((f"native {same[0].name}", *map(_cell, same)))
     lines = [f"| {' | '.join(row)} |" for row in table]
-    return "\n".join([_HEAD, "", *lines, "", *_what_happens(known)])
+    return "\n".join([_HEAD, "", *lines, "", *_what_happens(known), *_options(targets)])
 
 
 def _what_happens(known: dict[str, tuple[Capability, ...]]) -> list[str]:
@@ -167,6 +170,16 @@ def _what_happens(known: dict[str, tuple[Capability, ...]]) -> list[str]:
             lines.append(f"- {', '.join(names)}: {how}")
         lines.append("")
     return lines
+
+
+def _options(targets: Iterable[Target]) -> Iterator[str]:
+    yield from ("## Options", "", _OPTIONS, "")
+    for target in targets:
+        yield from (f"### `[tool.kitaru.{target.name}]`", "", "| option | value |", "| --- | --- |")
+        for name, option in sorted(target.options.items()):
+            most = f", at most {option.most:,}" if option.most else ""
+            yield f"| `{name}` | {option.meaning.replace('|', ' or ')}{most} |"
+        yield ""
 
 
 def _waits(profile: Profile) -> str:

@@ -80,6 +80,7 @@ def get(name: str) -> Target:
         starts=getattr(emit, "starts", None),
         unit=getattr(profile, "UNIT", "container"),
         schedules=getattr(profile, "SCHEDULES", None),
+        options=getattr(profile, "OPTIONS", {}),
     )
 
 

@@ -28,6 +28,7 @@ botocore.session.create_loader = cache(botocore.session.create_loader)
 
 import boto3  # noqa: E402
 from sagemaker.core.local import local_session  # noqa: E402
+from sagemaker.core.network import NetworkConfig  # noqa: E402
 from sagemaker.core.processing import Processor  # noqa: E402
 from sagemaker.core.shapes import (  # noqa: E402
     ProcessingInput,
@@ -197,6 +198,9 @@ class Builder:
             max_runtime_in_seconds=job["StoppingCondition"]["MaxRuntimeInSeconds"],
             env={name: self.value(value) for name, value in job["Environment"].items()},
             tags=job["Tags"],
+            volume_kms_key=cluster.get("VolumeKmsKeyId"),
+            output_kms_key=job.get("ProcessingOutputConfig", {}).get("KmsKeyId"),
+            network_config=self.network(job.get("NetworkConfig")),
             sagemaker_session=self.session,
         )
         arguments = processor.run(
@@ -221,6 +225,17 @@ class Builder:
             property_files=files,
             depends_on=step.get("DependsOn"),
             retry_policies=[self.retry(policy) for policy in step["RetryPolicies"]],
+        )
+
+    @staticmethod
+    def network(config: dict[str, Any] | None) -> NetworkConfig | None:
+        if config is None:
+            return None
+        network = config["VpcConfig"]
+        return NetworkConfig(
+            config["EnableNetworkIsolation"],
+            security_group_ids=network["SecurityGroupIds"],
+            subnets=network["Subnets"],
         )
 
     def brought(self, item: dict[str, Any]) -> ProcessingInput:

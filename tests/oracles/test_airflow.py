@@ -73,7 +73,8 @@ def others(folder: Path) -> Iterator[tuple[str, Job]]:
     made = plan(PROGRAMS["line"], parameters=PARAMETERS)
     write(folder / "refused.py", made)
     yield "refused", Job(folder / "refused.py", {"topic": "x", "rounds": "many"})
-    options = {"pool": "models", "namespace": "flows"}
+    tasks = {"pool": "models", "queue": "gpu", "owner": "ml", "executor": "LocalExecutor"}
+    options = {**tasks, "namespace": "flows"}
     daily = PlannedSchedule("0 2 * * *", "Europe/Berlin", "queue", "last", "target")
     made = plan(PROGRAMS["line"], parameters=PARAMETERS[1:])
     made = made.replace(options=options, schedule=daily)

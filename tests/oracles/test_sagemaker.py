@@ -31,7 +31,7 @@ from tests.oracles.test_flows import CASES, Case, builds, locally, meaning
 from tests.oracles.test_shapes import PARAMETERS, PROGRAMS
 from tests.targets.programs import Do, plan
 from tests.targets.test_sagemaker import WIRING
-from tests.targets.test_sagemaker_callbacks import QUEUE
+from tests.targets.test_sagemaker_callbacks import QUEUE, TEAM
 from tests.waiting import attempts, wait_until
 
 pytestmark = pytest.mark.slow
@@ -90,7 +90,7 @@ def test_the_sdk_builds_the_same_pipeline_and_every_request_fits(tmp_path: Path)
     paths = list({path.read_bytes(): path for path in written}.values())
     asked = []
     for name, program in PROGRAMS.items():
-        for kind, options in (("ends", {}), ("waits", {"queue": QUEUE})):
+        for kind, options in (("ends", TEAM), ("waits", {"queue": QUEUE})):
             text = TARGET.emit(plan(program, parameters=PARAMETERS, options=options), WIRING).text
             assert TARGET.validate(text) == []
             paths.append(tmp_path / f"{name}-{kind}.json")

@@ -19,7 +19,13 @@ from .ask import python
 
 OPTIONS = {
     "kubeflow": {"host": "http://h", "namespace": "n", "experiment_name": "e", "run_name": "r"},
-    "vertex": {"project": "p", "location": "l", "pipeline_root": "gs://b", "service_account": "s"},
+    "vertex": {
+        "project": "p",
+        "location": "l",
+        "pipeline_root": "gs://b",
+        "service_account": "s",
+        "labels": "team=ml, env=prod",
+    },
 }
 BIND = """
 import inspect, json, sys
@@ -78,7 +84,8 @@ def test_the_calls_fit_the_sdk(monkeypatch: pytest.MonkeyPatch, target: str) -> 
     started = registry.get(target).submit("pipeline.yaml", {"topic": "owls"}, OPTIONS[target])
     assert started.run_id in ("r-1", "job-1")
     given = {key: value for _, kwargs in calls for key, value in kwargs.items()}
-    assert OPTIONS[target].items() <= given.items()
+    labels = {"labels": {"team": "ml", "env": "prod"}} if target == "vertex" else {}
+    assert (OPTIONS[target] | labels).items() <= given.items()
     assert given["enable_caching"] is False
     assert {"topic": "owls"} in given.values() and "pipeline.yaml" in given.values()
     asked = json.dumps([[dotted, sorted(kwargs)] for dotted, kwargs in calls])

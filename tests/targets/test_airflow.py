@@ -169,9 +169,10 @@ def test_the_same_plan_gives_the_same_bytes(make: Make) -> None:
 
 
 def test_the_project_says_how_airflow_runs_it() -> None:
-    given = {"pool": "llm", "namespace": "flows"}
+    tasks = {"pool": "llm", "queue": "gpu", "executor": "CeleryExecutor", "owner": "ml"}
+    given = {**tasks, "namespace": "flows"}
     document = dag_file.read(emit(plan((Do("a"),)).replace(options=given), WIRING))
-    assert document.flow["options"]["pool"] == "llm"
+    assert tasks.items() <= document.flow["options"].items()
     assert document.flow["pod"] == {"image": "python:3.11-slim", "namespace": "flows"}
     with pytest.raises(UsageError, match="no option 'colour'"):
         TARGET.emit(plan((Do("a"),)).replace(options={"colour": "red"}), WIRING)
@@ -261,7 +262,7 @@ def hostile(text: str) -> str:
     place = replace(span(10), file=f"{text}.py")
     made = plan(PROGRAM, parameters=given)
     steps = tuple(replace(step, span=place) for step in made.steps)
-    options = dict.fromkeys(("namespace", "pool", "service_account_name"), text)
+    options = dict.fromkeys(("namespace", "pool", "queue", "owner", "service_account_name"), text)
     made = made.replace(
         steps=steps, file=place.file, doc=text, models={text: text}, options=options
     )

@@ -64,6 +64,7 @@ OPTIONS = {
     "environment": "azureml:agents@latest",
     "identity": "user_identity",
     "max_seconds": "3600",
+    "tags": "team=ml, cost-center=42",
 }
 
 
@@ -73,13 +74,24 @@ def test_a_project_says_where_steps_run_and_as_whom() -> None:
     found = read.parse(text)
     (job,) = found["jobs"].values()
     assert found["settings"]["default_compute"] == "azureml:cpu-cluster"
+    assert found["tags"] == {"team": "ml", "cost-center": "42"}
     assert job["component"]["environment"] == "azureml:agents@latest"
     assert (job["identity"], job["limits"]) == ({"type": "user_identity"}, {"timeout": 3600})
+
+
+def test_a_project_chooses_the_machine_of_steps_that_ask_for_nothing() -> None:
+    steps = (Do("a"), Do("b", resources=Resources(cpu="16")))
+    options = {"instance_type": "Standard_F2s_v2"}
+    jobs = read.parse(TARGET.emit(plan(steps, options=options), WIRING).text)["jobs"]
+    machines = [job["resources"]["instance_type"] for job in jobs.values()]
+    assert machines == ["Standard_F2s_v2", "Standard_DS5_v2"]
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("instance_type", "F2s"),
+        ("tags", "team"),
         ("environment", "agents"),
         ("environment", "azureml:${{parent}}:1"),
         ("compute", "a b"),

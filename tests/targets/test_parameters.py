@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kitaru_targets import registry
 from kitaru_targets.base import Transport
 from kitaru_targets.common import parameters, read, variables
 from kitaru_targets.common.node_names import KEY, MAX_KEY, Keys
@@ -117,6 +118,21 @@ def test_resources_are_written_as_kfp_2_17_writes_them() -> None:
     }
     assert asked(Resources(cpu="500m"))["cpuLimit"] == 0.5
     assert asked(Resources()) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, "NVIDIA_TESLA_T4"), ({"accelerator": "NVIDIA_L4"}, "NVIDIA_L4")]
+)
+def test_vertex_names_its_own_accelerators(options: dict[str, str], expected: str) -> None:
+    made = plan((Do("a", resources=Resources(gpu=2)),), options=options)
+    spec = read.parse(registry.get("vertex").emit(made, WIRING).text)
+    (executor,) = spec["deploymentSpec"]["executors"].values()
+    gpu = executor["container"]["resources"]["accelerator"]
+    assert gpu == {
+        "type": expected, "count": "2", "resourceType": expected, "resourceCount": "2"
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="accelerator cannot be 'nvidia"):
+        registry.get("vertex").emit(made.replace(options={"accelerator": "nvidia-l4"}), WIRING)
 
 
 @pytest.mark.parametrize("bad", [Resources(cpu="two"), Resources(memory="4 GB")])

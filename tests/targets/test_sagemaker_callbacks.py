@@ -14,6 +14,7 @@ from kitaru_targets.sagemaker.dry_run import interpret
 
 from kitaru.client import KitaruClient
 from kitaru.errors import UsageError
+from kitaru.wire.plan import Resources
 
 from .conftest import REVIEW, Make
 from .programs import Do, If, Path, Played, Program, paths, plan
@@ -23,6 +24,16 @@ from .test_tree import NAMES, build, programs
 
 TARGET = registry.get("sagemaker")
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/kitaru"
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/0a1b2c3d-0000-1111-2222-333344445555"
+# What the platform team of an account asks of every job.
+TEAM = {
+    "instance_type": "ml.c5.xlarge",
+    "subnets": "subnet-0a1b, subnet-2c3d",
+    "security_groups": "sg-0a1b",
+    "volume_kms_key": KEY,
+    "output_kms_key": KEY,
+    "tags": "team=ml, cost:center=42",
+}
 PROJECT = f'[tool.kitaru.sagemaker]\nqueue = "{QUEUE}"\n'
 
 
@@ -224,6 +235,9 @@ def test_the_deployment_page_says_how_to_answer_a_run_that_is_open(queued: Make)
         ('queue = "kitaru"', "queue cannot be 'kitaru'"),
         ('volume_gigabytes = "99999"', "volume_gigabytes cannot be '99999'"),
         ('colour = "red"', "no option 'colour'"),
+        ('instance_type = "t3.medium"', "instance_type cannot be 't3.medium'"),
+        ('tags = "aws:x=y"', "tags cannot be"),
+        ('subnets = "subnet-0a"', "needs both subnets and security_groups"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_said(
@@ -246,3 +260,24 @@ def test_options_of_the_project_stand_in_the_document(make: Make, tmp_path: Any)
     job = found["Steps"][0]["Arguments"]
     assert job["ProcessingResources"]["ClusterConfig"]["VolumeSizeInGB"] == 80
     assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600}
+
+
+def test_network_keys_tags_and_machine_are_in_every_job() -> None:
+    large, gpu = Do("b", resources=Resources(cpu="16")), Do("c", resources=Resources(gpu=1))
+    text = TARGET.emit(plan((Do("a"), large, gpu), options=TEAM), WIRING).text
+    assert TARGET.validate(text) == []
+    jobs = [step["Arguments"] for step in json.loads(text)["Steps"]]
+    clusters = [job["ProcessingResources"]["ClusterConfig"] for job in jobs]
+    types = [one["InstanceType"] for one in clusters]
+    assert types == ["ml.c5.xlarge", "ml.c5.4xlarge", "ml.g4dn.xlarge"]
+    # The service refuses a key for the disk that a machine has of its own.
+    assert [one.get("VolumeKmsKeyId") for one in clusters] == [KEY, KEY, None]
+    for job in jobs:
+        network = job["NetworkConfig"]["VpcConfig"]
+        assert network == {
+            "SecurityGroupIds": ["sg-0a1b"],
+            "Subnets": ["subnet-0a1b", "subnet-2c3d"],
+        }
+        assert job["ProcessingOutputConfig"]["KmsKeyId"] == KEY
+        tags = {tag["Key"]: tag["Value"] for tag in job["Tags"]}
+        assert tags == {"kitaru:flow": "some_flow", "team": "ml", "cost:center": "42"}

@@ -12,7 +12,7 @@ from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, S
 from kitaru.wire.structs import fields_of
 from kitaru_targets import delivery
 from kitaru_targets.airflow import dag_file, module
-from kitaru_targets.airflow.profile import MAX_NAME
+from kitaru_targets.airflow.profile import MAX_NAME, OPTIONS, POD_OPTIONS, TASK_OPTIONS
 from kitaru_targets.base import ContainerSpec, Emission
 from kitaru_targets.common import (
     branches,
@@ -24,20 +24,9 @@ from kitaru_targets.common import (
     variables,
 )
 from kitaru_targets.common.node_names import Keys, slug
-from kitaru_targets.common.options import Option
 
 _HOUR = 3_600.0
 _OF_EVERY_TASK = {"retry_delay": 2.0, "trigger_rule": "none_failed"}
-# The options in `[tool.kitaru.airflow]`: of the DAG and its tasks, and of pods.
-_ANY = r"(?s:.*)"
-_TASK = {
-    "pool": Option("the name of a pool", _ANY),
-}
-_POD = {
-    "namespace": Option("the namespace of the pods", _ANY),
-    "service_account_name": Option("the service account of the pods", _ANY),
-}
-
 # The tasks before the next one, each with the condition of the way from it.
 Tails = dict[str, str]
 
@@ -57,7 +46,11 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     files = {f"{module.name(pods=pods)}.py": module.text(pods=pods)}
     if program:
         files[module.program()] = f"{delivery.program()}\n"
-    pod = {"image": wiring.image, **{n: v for n, v in given.items() if n in _POD}, **_pod(plan)}
+    pod = {
+        "image": wiring.image,
+        **{n: v for n, v in given.items() if n in POD_OPTIONS},
+        **_pod(plan),
+    }
     values = {
         "header": wiring.about.header,
         "module": module.name(pods=pods),
@@ -65,7 +58,7 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
         "program": delivery.program() if program else "",
         "program_file": module.program(),
         "environment": variables.environment(wiring.environment),
-        "options": {**_OF_EVERY_TASK, **{n: v for n, v in given.items() if n == "pool"}},
+        "options": {**_OF_EVERY_TASK, **{n: v for n, v in given.items() if n in TASK_OPTIONS}},
         "pod": pod if pods else {},
         "dag_id": _dag_id(plan.flow),
         "description": f"{plan.flow} at {plan.file}:{plan.line}, compiled by Kitaru {plan.kitaru}",
@@ -84,7 +77,7 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
 
 def _checked(plan: Plan) -> dict[str, str]:
     """Return the project's options for Airflow; raise UsageError if they are not valid."""
-    options.check("airflow", plan.options, {**_TASK, **_POD, **kubernetes.OPTIONS})
+    options.check("airflow", plan.options, OPTIONS)
     return plan.options
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from kitaru_compiler.cut.profile import Profile
 
 from kitaru_targets.base import Schedules, Transport
+from kitaru_targets.common import kubernetes
+from kitaru_targets.common.options import Option
 
 # Steps run in pods if an image is set, otherwise as processes of Airflow's own workers.
 TRANSPORT = Transport(image="", local=True, pods=True)
@@ -20,6 +22,23 @@ UNIT = "task"
 
 # A run that waits is still running, so Airflow counts it.
 SCHEDULES = Schedules("the DAG", "dag.py", ("queue", "allow"), ("last",))
+
+_ANY = r"(?s:.*)"
+TASK_OPTIONS = {
+    "pool": Option("the name of a pool", _ANY),
+    "queue": Option("the queue of the workers that run the tasks", _ANY),
+    "executor": Option("the name or the alias of an executor", _ANY),
+    "owner": Option("whom Airflow shows as the owner of the tasks", _ANY),
+}
+POD_OPTIONS = {
+    "namespace": Option("the namespace of the pods", _ANY),
+    "service_account_name": Option("the service account of the pods", _ANY),
+}
+OPTIONS = {
+    **TASK_OPTIONS,
+    **POD_OPTIONS,
+    **kubernetes.OPTIONS,
+}
 
 PROFILE = Profile(
     name="airflow",

@@ -20,9 +20,11 @@ from kitaru_targets.azureml.profile import (
     ENVIRONMENT,
     IDENTITY,
     LIMITS,
+    MACHINE,
     OPTIONS,
     SCHEDULE,
     SECONDS,
+    TAGS,
     TRANSPORT,
 )
 from kitaru_targets.base import ContainerSpec, Emission
@@ -107,6 +109,7 @@ def _document(plan: Plan, wiring: ContainerSpec, names: Mapping[str, str]) -> di
         "type": "pipeline",
         "display_name": plan.flow,
         "description": shell.plain(f"{plan.flow} at {plan.file}:{plan.line}, compiled by Kitaru."),
+        **({"tags": options.pairs(tags)} if (tags := plan.options.get(TAGS)) else {}),
         "settings": {
             "default_compute": _compute(plan),
             "continue_on_step_failure": False,
@@ -145,7 +148,8 @@ def _job(plan: Plan, wiring: ContainerSpec, step: Step, before: str) -> dict[str
     after = {AFTER: f"${{{{parent.jobs.{before}.outputs.{OUTCOME}}}}}"} if before else {}
     machine = limits.machine(step.resources, LIMITS)
     assert machine is not None, "the limits are checked first"
-    asks = {"resources": {"instance_type": machine.name, "instance_count": 1}}
+    chosen = plan.options.get(MACHINE) if step.resources == Resources() else machine.name
+    asks = {"resources": {"instance_type": chosen, "instance_count": 1}} if chosen else {}
     return {
         "type": "command",
         "display_name": step.name,
@@ -169,7 +173,7 @@ def _job(plan: Plan, wiring: ContainerSpec, step: Step, before: str) -> dict[str
         "identity": {"type": plan.options.get(IDENTITY, "managed")},
         "limits": {"timeout": int(plan.options.get(SECONDS, _DAY_SECONDS))},
         # A compute of the workspace has its own machines.
-        **(asks if step.resources != Resources() and COMPUTE not in plan.options else {}),
+        **(asks if COMPUTE not in plan.options else {}),
     }
 
 

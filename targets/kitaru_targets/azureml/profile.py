@@ -6,9 +6,10 @@ from kitaru_compiler.cut.profile import Profile
 
 from kitaru_targets.base import Schedules, Transport
 from kitaru_targets.common.limits import Limits, Machine
-from kitaru_targets.common.options import Option
+from kitaru_targets.common.options import Option, several
 
 COMPUTE, ENVIRONMENT, IDENTITY, SECONDS = "compute", "environment", "identity", "max_seconds"
+MACHINE, TAGS = "instance_type", "tags"
 OPTIONS = {
     COMPUTE: Option(
         "the name of a compute of the workspace; left out, steps run serverless",
@@ -20,6 +21,14 @@ OPTIONS = {
         r"azureml:[A-Za-z0-9][A-Za-z0-9_.-]{0,254}(:[A-Za-z0-9_.-]{1,30}|@latest)",
     ),
     IDENTITY: Option("managed, user_identity or aml_token", "managed|user_identity|aml_token"),
+    MACHINE: Option(
+        "the size of the machine of serverless steps that ask for no resources: Standard_DS3_v2",
+        r"(Standard|Basic)_[A-Za-z0-9_]{1,40}",
+    ),
+    TAGS: Option(
+        "tags of the pipeline: KEY=VALUE, KEY=VALUE",
+        several(r"[A-Za-z0-9_.:/+@-]{1,128}=[A-Za-z0-9_.:/+@-]{0,256}"),
+    ),
     SECONDS: Option("how long a step may run, in seconds: a whole number", "[1-9][0-9]{0,6}"),
 }
 

@@ -45,7 +45,7 @@ def validate(text: str) -> list[str]:
         document = read.parse(text)
     except (yaml.YAMLError, ValueError) as error:
         return [f"the document cannot be read: {error}"]
-    if set(document) != _TOP or not isinstance(document["jobs"], dict):
+    if set(document) - {"tags"} != _TOP or not isinstance(document["jobs"], dict):
         return [f"the document does not have exactly {', '.join(sorted(_TOP))}"]
     return list(_problems(document))
 
@@ -53,6 +53,9 @@ def validate(text: str) -> list[str]:
 def _problems(document: dict[str, Any]) -> Iterator[str]:
     if (document["$schema"], document["type"]) != (SCHEMA, "pipeline"):
         yield "is no pipeline job"
+    tags = document.get("tags", {})
+    if not isinstance(tags, dict) or not all(isinstance(text, str) for text in tags.values()):
+        yield "tags: not texts by name"
     for name, wanted in _SETTINGS.items():
         if document["settings"].get(name) is not wanted:
             yield f"settings: {name} is not {wanted}"

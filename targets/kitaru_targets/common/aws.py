@@ -8,7 +8,21 @@ from typing import Any
 from kitaru.errors import UsageError
 from kitaru_targets.common import parameters as names
 from kitaru_targets.common import sdk
-from kitaru_targets.common.options import check_run
+from kitaru_targets.common.options import Option, check_run, several
+
+SUBNETS, GROUPS, TAGS = "subnets", "security_groups", "tags"
+NETWORK = {
+    SUBNETS: Option("ids of subnets, separated by commas", several("subnet-[0-9a-f]{1,25}")),
+    GROUPS: Option("ids of security groups, separated by commas", several("sg-[0-9a-f]{1,29}")),
+}
+KEY = Option(
+    "the ARN of a KMS key, or of an alias: arn:aws:kms:REGION:ACCOUNT:key/ID",
+    r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(?:key/[A-Za-z0-9-]{1,64}|alias/[A-Za-z0-9/_-]{1,250})",
+)
+TAG = Option(
+    "tags: KEY=VALUE, KEY=VALUE",
+    several(r"(?!aws:)[A-Za-z0-9_.:/+@-]{1,128}=[A-Za-z0-9_.:/+@-]{0,256}"),
+)
 
 
 def boto3(service: str) -> Any:

@@ -16,7 +16,7 @@ from kitaru.errors import UsageError
 from kitaru.wire import amounts
 from kitaru.wire.plan import Plan, Resources
 from kitaru.wire.structs import Struct, field, fields_of
-from kitaru_targets.common.options import Option
+from kitaru_targets.common.options import Option, pairs, parts, several
 
 SCHEME = "k8s"
 GPU = "nvidia.com/gpu"
@@ -28,31 +28,27 @@ _PATH = r"/[A-Za-z0-9_./-]{1,200}"
 _REFERENCE = re.compile(rf"({_OBJECT})/([A-Za-z0-9_.-]{{1,253}})", re.ASCII)
 
 
-def _several(one: str) -> str:
-    return rf"{one}(?: *, *{one})*"
-
-
 IMAGE_PULL_SECRETS, NODE_SELECTOR = "image_pull_secrets", "node_selector"
 TOLERATIONS, LABELS, ANNOTATIONS = "tolerations", "labels", "annotations"
 SECRET_VOLUMES = "secret_volumes"
 OPTIONS = {
     IMAGE_PULL_SECRETS: Option(
-        "names of secrets with which to pull the image: NAME, NAME", _several(_OBJECT)
+        "names of secrets with which to pull the image: NAME, NAME", several(_OBJECT)
     ),
     NODE_SELECTOR: Option(
-        "the labels of the nodes for steps: KEY=VALUE, KEY=VALUE", _several(rf"{_NAME}={_WORD}")
+        "the labels of the nodes for steps: KEY=VALUE, KEY=VALUE", several(rf"{_NAME}={_WORD}")
     ),
     TOLERATIONS: Option(
         "tolerated taints: KEY=VALUE:EFFECT, KEY:EFFECT",
-        _several(rf"{_NAME}(?:={_WORD})?:{_EFFECT}"),
+        several(rf"{_NAME}(?:={_WORD})?:{_EFFECT}"),
     ),
-    LABELS: Option("labels of each pod: KEY=VALUE, KEY=VALUE", _several(rf"{_NAME}={_WORD}")),
+    LABELS: Option("labels of each pod: KEY=VALUE, KEY=VALUE", several(rf"{_NAME}={_WORD}")),
     ANNOTATIONS: Option(
-        "annotations of each pod: KEY=VALUE, KEY=VALUE", _several(rf"{_NAME}=[!-+.-~]{{1,1000}}")
+        "annotations of each pod: KEY=VALUE, KEY=VALUE", several(rf"{_NAME}=[!-+.-~]{{1,1000}}")
     ),
     SECRET_VOLUMES: Option(
         "secrets that are folders in each step: NAME:/PATH, NAME:/PATH",
-        _several(rf"{_OBJECT}:{_PATH}"),
+        several(rf"{_OBJECT}:{_PATH}"),
     ),
 }
 
@@ -90,14 +86,14 @@ def pod(plan: Plan) -> Pod:
 
     Raises UsageError for a reference to a Kubernetes secret that is not `k8s:SECRET/KEY`.
     """
-    given = {name: _parts(plan.options.get(name, "")) for name in OPTIONS}
+    given = {name: parts(plan.options.get(name, "")) for name in OPTIONS}
     return Pod(
         variables=variables(plan),
         image_pull_secrets=given[IMAGE_PULL_SECRETS],
-        node_selector=_pairs(given[NODE_SELECTOR]),
+        node_selector=pairs(plan.options.get(NODE_SELECTOR, "")),
         tolerations=tuple(map(_toleration, given[TOLERATIONS])),
-        labels=_pairs(given[LABELS]),
-        annotations=_pairs(given[ANNOTATIONS]),
+        labels=pairs(plan.options.get(LABELS, "")),
+        annotations=pairs(plan.options.get(ANNOTATIONS, "")),
         volumes={path: name for name, _, path in (v.partition(":") for v in given[SECRET_VOLUMES])},
     )
 
@@ -167,14 +163,6 @@ def quantities(asked: Resources) -> dict[str, str]:
     memory = f"{asked.memory[:-1]}k" if asked.memory.endswith("K") else asked.memory
     found = {"cpu": asked.cpu, "memory": memory, GPU: str(asked.gpu) if asked.gpu else ""}
     return {name: amount for name, amount in found.items() if amount}
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _pairs(parts: tuple[str, ...]) -> dict[str, str]:
-    return {key: value for key, _, value in (part.partition("=") for part in parts)}
 
 
 def _toleration(text: str) -> Toleration:

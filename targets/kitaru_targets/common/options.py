@@ -52,3 +52,18 @@ def check_run(target: str, given: Iterable[str], known: Iterable[str]) -> None:
             f"Unknown option {unknown[0]!r} for {target}.",
             help=suggestion(unknown[0], known, listed),
         )
+
+
+def several(one: str) -> str:
+    """Return the pattern of values that each match the pattern `one`, separated by commas."""
+    return rf"{one}(?: *, *{one})*"
+
+
+def parts(text: str) -> tuple[str, ...]:
+    """Return the values of a list: `parts("a, b") == ("a", "b")`."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def pairs(text: str) -> dict[str, str]:
+    """Return the values of a table: `pairs("team=ml, env=prod")["team"] == "ml"`."""
+    return {key: value for key, _, value in (part.partition("=") for part in parts(text))}

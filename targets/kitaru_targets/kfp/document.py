@@ -29,6 +29,7 @@ _TYPES: dict[parameters.Native, str] = {
     "number": "NUMBER_DOUBLE",
     "boolean": "BOOLEAN",
 }
+# The resource of a GPU in Kubernetes.
 _GPU = "nvidia.com/gpu"
 
 
@@ -38,14 +39,16 @@ def emit(
     *,
     longest_name: int,
     longest_key: int,
+    gpu: str = _GPU,
     second: Callable[[Iterable[str]], dict[str, Any]] = lambda _: {},
 ) -> Emission:
     """Return the document for a plan; raise UsageError if a name or value is not valid in it.
 
-    `second` returns what follows as a second document, from the names of the executors.
+    `gpu` is the type of the accelerators. `second` returns what follows as a second document, from
+    the names of the executors.
     """
     root = task_groups.build(plan, longest=longest_key)
-    components = _Components(plan, wiring)
+    components = _Components(plan, wiring, gpu)
     document = {
         "pipelineInfo": _info(plan, longest_name),
         "schemaVersion": SCHEMA_VERSION,
@@ -88,7 +91,7 @@ def _definition(parameter: parameters.Declared) -> dict[str, Any]:
     }
 
 
-def _resources(asked: Resources) -> dict[str, Any]:
+def _resources(asked: Resources, gpu: str) -> dict[str, Any]:
     """Return an executor's `resources`, empty if the step requests none.
 
     Both the old numeric fields and the newer text fields are written, because servers read
@@ -101,8 +104,9 @@ def _resources(asked: Resources) -> dict[str, Any]:
         gigabytes = amounts.size(asked.memory) / 10**9
         found |= {"memoryLimit": gigabytes, "resourceMemoryLimit": asked.memory}
     if asked.gpu:
-        gpu = {"type": _GPU, "count": str(asked.gpu)}
-        found["accelerator"] = gpu | {"resourceType": _GPU, "resourceCount": str(asked.gpu)}
+        count = str(asked.gpu)
+        old = {"type": gpu, "count": count}
+        found["accelerator"] = old | {"resourceType": gpu, "resourceCount": count}
     return found
 
 
@@ -134,8 +138,9 @@ class _Profile(NamedTuple):
 class _Components:
     """One component and executor per profile of a step; the first step has the flow's inputs."""
 
-    def __init__(self, plan: Plan, wiring: ContainerSpec) -> None:
+    def __init__(self, plan: Plan, wiring: ContainerSpec, gpu: str) -> None:
         self._plan = plan
+        self._gpu = gpu
         self._wiring = wiring
         self._first = plan.blocks[0].name
         self._producers = frozenset(_producers(plan.layout))
@@ -195,7 +200,7 @@ class _Components:
                 for name, value in variables.environment(self._wiring.environment).items()
             ],
         }
-        asked = _resources(profile.resources)
+        asked = _resources(profile.resources, self._gpu)
         return {"container": {**container, **({"resources": asked} if asked else {})}}
 
     def _arguments(self, profile: _Profile) -> list[str]:

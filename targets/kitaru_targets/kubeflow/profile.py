@@ -5,9 +5,12 @@ from __future__ import annotations
 from kitaru_compiler.cut.profile import Profile
 
 from kitaru_targets.base import Transport
+from kitaru_targets.common import kubernetes
 
 # Pod labels and Argo's node names are derived from the name.
 MAX_NAME = 120
+
+OPTIONS = kubernetes.OPTIONS
 
 # What a step becomes, in the words of the orchestrator.
 UNIT = "task (one pod)"

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from kitaru.errors import UsageError
-from kitaru.wire.plan import OWN_DEFAULT, Plan, Span, Step
+from kitaru.wire.plan import OWN_DEFAULT, Plan, Resources, Span, Step
 from kitaru_targets.base import ContainerSpec, Emission
 from kitaru_targets.common import (
+    aws,
     chain,
     json_format,
     limits,
@@ -77,6 +78,12 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
         UsageError: a name, or one of the project's options for the target, is not valid in it.
     """
     options.check("sagemaker", plan.options, profile.OPTIONS)
+    if (aws.SUBNETS in plan.options) != (aws.GROUPS in plan.options):
+        raise UsageError(
+            "[tool.kitaru.sagemaker] in pyproject.toml: a network needs both "
+            f"{aws.SUBNETS} and {aws.GROUPS}.",
+            help="Set both, or remove both.",
+        )
     limits.check(plan, wiring, _declared(plan, wiring), LIMITS)
     emitter = _Emitter(plan, wiring)
     document = {
@@ -293,16 +300,16 @@ class _Emitter:
         return self._keys.take(step.name, fallback="step", numbered=step.per_item > 0)
 
     def _arguments(self, step: Step, key: str) -> dict[str, Any]:
-        wiring = self._wiring
-        machine = limits.machine(step.resources, LIMITS)
-        assert machine is not None, "the limits are checked first"
+        wiring, machine = self._wiring, self._machine(step)
+        has_disk = profile.HAS_OWN_DISK.match(machine)
         inputs = {"ProcessingInputs": [_brought(wiring.bundle)]} if wiring.bundle else {}
         return {
             "ProcessingResources": {
                 "ClusterConfig": {
-                    "InstanceType": machine.name,
+                    "InstanceType": machine,
                     "InstanceCount": 1,
                     "VolumeSizeInGB": self._number(profile.VOLUME, _VOLUME_GIGABYTES),
+                    **({} if has_disk else self._option(profile.VOLUME_KEY, "VolumeKmsKeyId")),
                 }
             },
             "AppSpecification": {
@@ -312,13 +319,51 @@ class _Emitter:
             },
             "RoleArn": _get(ROLE),
             **inputs,
-            **({} if step.per_item else _outputs(key)),
+            **({} if step.per_item else self._outputs(key)),
             "Environment": {**self._environment, **self._inputs(step)},
             "StoppingCondition": {
                 "MaxRuntimeInSeconds": self._number(profile.SECONDS, _DAY_SECONDS),
             },
-            "Tags": [{"Key": "kitaru:flow", "Value": self._plan.flow}],
+            **self._network(),
+            "Tags": [{"Key": name, "Value": value} for name, value in self._tags().items()],
         }
+
+    def _machine(self, step: Step) -> str:
+        machine = limits.machine(step.resources, LIMITS)
+        assert machine is not None, "the limits are checked first"
+        chosen = self._plan.options.get(profile.MACHINE)
+        return chosen if chosen and step.resources == Resources() else machine.name
+
+    def _outputs(self, key: str) -> dict[str, Any]:
+        outcome = {
+            "OutputName": OUTCOME,
+            "S3Output": {
+                "S3Uri": _joined("/", _get(parameters.STORE), "native", RUN, key),
+                "LocalPath": f"{FOLDER}/output/{OUTCOME}",
+                "S3UploadMode": "EndOfJob",
+            },
+        }
+        encrypted = self._option(profile.OUTPUT_KEY, "KmsKeyId")
+        return {"ProcessingOutputConfig": {"Outputs": [outcome], **encrypted}}
+
+    def _network(self) -> dict[str, Any]:
+        groups, subnets = (
+            options.parts(self._plan.options.get(name, "")) for name in (aws.GROUPS, aws.SUBNETS)
+        )
+        network = {"SecurityGroupIds": [*groups], "Subnets": [*subnets]}
+        if not subnets:
+            return {}
+        # A step reads and writes its store over the network.
+        return {"NetworkConfig": {"EnableNetworkIsolation": False, "VpcConfig": network}}
+
+    def _tags(self) -> dict[str, str]:
+        given = options.pairs(self._plan.options.get(aws.TAGS, ""))
+        return {"kitaru:flow": self._plan.flow, **given}
+
+    def _option(self, option: str, field: str) -> dict[str, str]:
+        """Return a field with the value of an option, without the option nothing."""
+        given = self._plan.options
+        return {field: given[option]} if option in given else {}
 
     def _number(self, option: str, default: int) -> int:
         return int(self._plan.options.get(option, default))
@@ -378,18 +423,6 @@ def _brought(bundle: str) -> dict[str, Any]:
             "S3CompressionType": "None",
         },
     }
-
-
-def _outputs(key: str) -> dict[str, Any]:
-    outcome = {
-        "OutputName": OUTCOME,
-        "S3Output": {
-            "S3Uri": _joined("/", _get(parameters.STORE), "native", RUN, key),
-            "LocalPath": f"{FOLDER}/output/{OUTCOME}",
-            "S3UploadMode": "EndOfJob",
-        },
-    }
-    return {"ProcessingOutputConfig": {"Outputs": [outcome]}}
 
 
 def _listed(producer: dict[str, Any], fan: str, gathering: str) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from kitaru_compiler.cut.profile import Profile
 
 from kitaru_targets.base import Transport
-from kitaru_targets.common import schedules
+from kitaru_targets.common import aws, schedules
 from kitaru_targets.common.limits import Limits, Machine
 from kitaru_targets.common.options import Option
 
@@ -25,6 +28,7 @@ FOLDER = "/opt/ml/processing"
 QUEUE, ROLE, SECONDS, VOLUME = "queue", "role", "max_seconds", "volume_gigabytes"
 SCHEDULER_ROLE = "scheduler_role"
 _ARN_OF_ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,200}"
+MACHINE, VOLUME_KEY, OUTPUT_KEY = "instance_type", "volume_kms_key", "output_kms_key"
 _NUMBER = r"[1-9][0-9]{0,6}"
 OPTIONS = {
     QUEUE: Option(
@@ -38,9 +42,23 @@ OPTIONS = {
     SCHEDULER_ROLE: Option("the ARN of the role with which a schedule starts runs", _ARN_OF_ROLE),
     SECONDS: Option("how long a step may run, in seconds: a whole number", _NUMBER, 777_600),
     VOLUME: Option("the size of a step's disk in gigabytes: a whole number", _NUMBER, 16_384),
+    MACHINE: Option(
+        "the instance type of steps that ask for no resources: ml.FAMILY.SIZE",
+        r"ml\.[a-z0-9-]{1,16}\.[a-z0-9]{1,16}",
+    ),
+    VOLUME_KEY: replace(
+        aws.KEY,
+        meaning=f"{aws.KEY.meaning}; machines with a disk of their own take none, and encrypt it",
+    ),
+    OUTPUT_KEY: aws.KEY,
+    **aws.NETWORK,
+    aws.TAGS: aws.TAG,
 }
 
 SCHEDULES = schedules.AWS
+
+# Instances with a local disk, which the hardware encrypts. The service refuses a key for them.
+HAS_OWN_DISK = re.compile(r"ml\.(?:g4dn|g5|g6e?|p4de?|p5e?n?|[a-z][0-9][a-z]*d[a-z]*)\.")
 
 # What a step becomes, in the words of the orchestrator.
 UNIT = "processing job"

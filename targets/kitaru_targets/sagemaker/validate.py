@@ -244,9 +244,10 @@ def _processing(step: dict[str, Any], seen: _Seen) -> Iterator[str]:
     yield from _environment(arguments.get("Environment", {}))
     yield from _paths(arguments, step.get("PropertyFiles", []))
     cluster = arguments.get("ProcessingResources", {}).get("ClusterConfig", {})
-    known = {machine.name for machine in profile.LIMITS.machines}
-    if cluster.get("InstanceType") not in known or cluster.get("InstanceCount") != 1:
-        yield f"runs on {cluster.get('InstanceType')!r}, which is not one machine known here"
+    machine = cluster.get("InstanceType")
+    is_one = isinstance(machine, str) and profile.OPTIONS[profile.MACHINE].takes(machine)
+    if not is_one or cluster.get("InstanceCount") != 1:
+        yield f"runs on {machine!r}, which is not one machine"
     if "RoleArn" not in arguments:
         yield "has no role"
     if "CacheConfig" in step:

@@ -18,6 +18,7 @@ from typing import Any
 from kitaru.wire.plan import OWN_DEFAULT, Plan, Resources, Span, Step
 from kitaru_targets.base import About, ContainerSpec, Emission
 from kitaru_targets.common import (
+    aws,
     chain,
     json_format,
     limits,
@@ -86,7 +87,7 @@ def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:
         schedules.aws_option(plan, "stepfunctions", name)
         for name in (
             *(profile.SCHEDULER_ROLE, profile.MACHINE),
-            *(profile.CLUSTER, profile.SUBNETS, profile.GROUPS),
+            *(profile.CLUSTER, aws.SUBNETS, aws.GROUPS),
         )
     )
     given = {parameters.EXECUTION: schedules.aws_execution(plan)}
@@ -109,9 +110,9 @@ def defaults(
         given |= place(wiring.store)
     if profile.CLUSTER in chosen:
         given[CLUSTER] = chosen[profile.CLUSTER]
-    for name, option in ((SUBNETS, profile.SUBNETS), (GROUPS, profile.GROUPS)):
+    for name, option in ((SUBNETS, aws.SUBNETS), (GROUPS, aws.GROUPS)):
         if option in chosen:
-            given[name] = chosen[option].split(",")
+            given[name] = [*options.parts(chosen[option])]
     return given
 
 

@@ -6,6 +6,7 @@ from kitaru_compiler.cut.profile import Profile
 
 from kitaru_targets.base import Transport
 from kitaru_targets.common import schedules
+from kitaru_targets.common.aws import NETWORK
 from kitaru_targets.common.limits import Limits, Machine
 from kitaru_targets.common.options import Option
 
@@ -24,7 +25,7 @@ MAX_OVERRIDES = 8_192
 TASK_DEFINITION = "task-definition.json"
 FURTHER = (TASK_DEFINITION,)
 
-CLUSTER, SUBNETS, GROUPS = "cluster", "subnets", "security_groups"
+CLUSTER = "cluster"
 PUBLIC, TASK_ROLE, EXECUTION_ROLE = "public_ip", "task_role", "execution_role"
 LOGS, SECONDS, WAIT_SECONDS = "log_group", "max_seconds", "wait_seconds"
 SCHEDULER_ROLE, MACHINE = "scheduler_role", "state_machine"
@@ -35,8 +36,7 @@ OPTIONS = {
         "the name or the ARN of an ECS cluster",
         r"[A-Za-z0-9_-]{1,255}|arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:cluster/[A-Za-z0-9_-]{1,255}",
     ),
-    SUBNETS: Option("ids of subnets, separated by commas", r"subnet-[0-9a-f]+(,subnet-[0-9a-f]+)*"),
-    GROUPS: Option("ids of security groups, separated by commas", r"sg-[0-9a-f]+(,sg-[0-9a-f]+)*"),
+    **NETWORK,
     PUBLIC: Option("ENABLED if tasks get a public address, else DISABLED", r"ENABLED|DISABLED"),
     TASK_ROLE: Option("the ARN of the role that the flow's code runs as", _ROLE),
     EXECUTION_ROLE: Option("the ARN of the role that pulls the image and writes logs", _ROLE),

@@ -21,6 +21,7 @@ from kitaru_targets.base import Submitted
 from kitaru_targets.common import aws
 from kitaru_targets.common import parameters as names
 from kitaru_targets.common.node_names import slug
+from kitaru_targets.common.options import parts
 from kitaru_targets.stepfunctions import emit
 from kitaru_targets.stepfunctions.profile import MAX_NAME, TASK_DEFINITION
 
@@ -202,7 +203,7 @@ def _started(
     for option in _PLACES:
         if option in options:
             text = options[option]
-            given[f"kitaru_{option}"] = text if option == "cluster" else text.split(",")
+            given[f"kitaru_{option}"] = text if option == "cluster" else [*parts(text)]
     given = {name: value for name, value in given.items() if value != "" or not emit.is_own(name)}
     named = {"name": _name(options[RUN_OPTION])} if RUN_OPTION in options else {}
     text = json.dumps(given, sort_keys=True)

@@ -5,17 +5,33 @@ from __future__ import annotations
 from kitaru.wire.plan import Plan
 from kitaru.wire.structs import replace
 from kitaru_targets.base import ContainerSpec, Emission
-from kitaru_targets.common import json_format, node_names, schedules
+from kitaru_targets.common import json_format, node_names, options, schedules
 from kitaru_targets.kfp import document
-from kitaru_targets.vertex.profile import MAX_NAME, SCHEDULE
+from kitaru_targets.vertex.profile import (
+    ACCELERATOR,
+    DEFAULT_ACCELERATOR,
+    MAX_NAME,
+    OPTIONS,
+    SCHEDULE,
+)
 
 # As many runs as a project has by default.
 _UNLIMITED = 300
 
 
 def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
-    """Return `pipeline.yaml` for a plan; raise UsageError if a name is not valid in it."""
-    made = document.emit(plan, wiring, longest_name=MAX_NAME, longest_key=node_names.MAX_KEY)
+    """Return `pipeline.yaml` for a plan.
+
+    Raises UsageError if a name, or one of the project's options for the target, is not valid in it.
+    """
+    options.check("vertex", plan.options, OPTIONS)
+    made = document.emit(
+        plan,
+        wiring,
+        longest_name=MAX_NAME,
+        longest_key=node_names.MAX_KEY,
+        gpu=plan.options.get(ACCELERATOR, DEFAULT_ACCELERATOR),
+    )
     return replace(made, files=_schedule(plan, wiring))
 
 
@@ -24,10 +40,10 @@ def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:
     planned = schedules.native(plan, wiring)
     if planned is None:
         return {}
-    options = {
+    chosen = {
         "display_name": schedules.schedule_id(plan),
         "cron": f"TZ={planned.timezone} {planned.cron}",
         "max_concurrent_run_count": _UNLIMITED if planned.overlap == "allow" else 1,
         "allow_queueing": planned.overlap == "queue",
     }
-    return {SCHEDULE: f"{json_format.dump(options)}\n"}
+    return {SCHEDULE: f"{json_format.dump(chosen)}\n"}

@@ -19,11 +19,22 @@ def problems(path: Path) -> Iterator[str]:
     """Yield what the SDK says of a document, with a sample for each required parameter."""
     try:
         made = job(path, _samples(path))
+        yield from _accelerators(made)
         if (schedule := path.with_name(SCHEDULE)).exists():
             options = json.loads(schedule.read_text(encoding="utf-8"))
             inspect.signature(made.create_schedule).bind(**options)
     except Exception as error:
         yield repr(error)
+
+
+def _accelerators(job: Any) -> Iterator[str]:
+    """Yield the types of accelerators that the service does not have."""
+    known = import_module("google.cloud.aiplatform").gapic.AcceleratorType.__members__
+    for name, executor in job.pipeline_spec["deploymentSpec"]["executors"].items():
+        asked = executor["container"].get("resources", {}).get("accelerator", {})
+        for field in ("type", "resourceType"):
+            if field in asked and asked[field] not in known:
+                yield f"{name}: there is no accelerator {asked[field]}"
 
 
 def job(path: Path, given: Mapping[str, Any]) -> Any:
