@@ -220,6 +220,11 @@ notifications list
 notifications list {hostile}
 notifications channels
 notifications test {hostile}
+events send {hostile} --data {hostile}
+events send paid --data 1 --id {hostile}
+events list --name {hostile}
+events list
+events get paid {hostile}
 schedule list
 schedule get nightly
 schedule get {hostile}
