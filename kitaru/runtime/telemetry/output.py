@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -23,6 +24,10 @@ _busy = threading.local()
 _lock = threading.Lock()
 _captures = 0
 _process: Execution | None = None
+# The newest streams made here, also those that `sys` has no more. Before Python 3.14, `print` uses
+# `sys.stdout` without a reference of its own, from one of its texts to the next. If another thread
+# replaced the stream meanwhile and nothing else held it, `print` would use freed memory.
+_made: deque[Tee] = deque(maxlen=16)
 
 
 class Tee:
@@ -46,6 +51,10 @@ class Tee:
                 _busy.writing = False
                 if self._notes:
                     _note(self._name, text)
+
+    def is_for(self, stream: Any, name: str, *, notes: bool) -> bool:
+        """Return whether this object forwards to `stream` under these conditions."""
+        return self.inner is stream and (self._name, self._notes) == (name, notes)
 
     def flush(self) -> None:
         try:
@@ -138,7 +147,16 @@ def _put_on_top() -> None:
     for name in _STREAMS:
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, Tee):
-            _exchange(name, stream, Tee(stream, name, notes=notes))
+            _exchange(name, stream, _tee(stream, name, notes=notes))
+
+
+def _tee(stream: Any, name: str, *, notes: bool) -> Tee:
+    """Return the stream that was made before for the same purpose, or a new one."""
+    for made in _made:
+        if made.is_for(stream, name, notes=notes):
+            return made
+    _made.append(Tee(stream, name, notes=notes))
+    return _made[-1]
 
 
 def _exchange(name: str, old: Any, new: Any) -> None:
