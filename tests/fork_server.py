@@ -421,7 +421,11 @@ class Linked:
                 if folder not in folders:
                     folders.add(folder)
                     os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-                os.link(copy, target)  # type: ignore[arg-type]
+                try:
+                    os.link(copy, target)  # type: ignore[arg-type]
+                except OSError:
+                    # The step unpacks its bundle on another file system.
+                    others.append(member)
             extract(archive, path, others)
 
         zipfile.ZipFile.extractall = extractall  # type: ignore[assignment,method-assign]

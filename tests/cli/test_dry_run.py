@@ -13,16 +13,8 @@ from tests.waiting import wait_for_file
 
 from . import flows
 from .conftest import Kitaru
+from .test_run import KEYS
 
-KEYS = {
-    "exec_id", "flow", "deployment", "status", "result", "waits", "error", "invocations",
-    "attempts", "effort", "replay", "notes", "started_at", "last_sign", "inputs", "submission",
-    "attempts_total", "counts", "next", "total", "answers", "under_way", "silent_since",
-    "own", "failed_attempts", "unpriced",
-    "calls", "codes", "unasked",
-    "children", "parent", "waits_for",
-    "progress", "signals", "tags", "timers",
-}  # fmt: skip
 REVIEW = ("dry-run", "review.py", "--target", "vertex", "-i", "topic=kayaks")
 
 

@@ -23,7 +23,7 @@ KEYS = {
     "own", "failed_attempts", "unpriced",
     "calls", "codes", "unasked",
     "children", "parent", "waits_for",
-    "progress", "signals", "tags", "timers",
+    "progress", "signals", "tags", "timers", "events",
 }  # fmt: skip
 
 

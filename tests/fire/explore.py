@@ -304,11 +304,15 @@ def wrongly(ask: Ask, before: Objects, after: Objects) -> Iterator[tuple[Objects
 
 
 def is_outdated(key: str, objects: Collection[str]) -> bool:
-    """Return whether a key may be deleted: the listing hint of an answered wait, and the hint that
-    announces an end which is recorded."""
+    """Return whether a key may be deleted: the hints of an answered wait, for lists and for
+    notifications, and the hint that announces an end which is recorded."""
     if key.startswith(keys.DUE):
         _, exec_id, cause = keys.due_parts(key)
         return key == keys.due_ended(exec_id) and keys.due_truth(exec_id, cause) in objects
+    if key.startswith(keys.NEWS):
+        exec_id, _, kind, subject = keys.news_parts(key)
+        name, _, number = subject.rpartition("-")
+        return kind == "w" and keys.wait_answer(exec_id, name, int(number)) in objects
     if not key.startswith(keys.WAITING):
         return False
     _, _, exec_id, name, number = key.split("/")

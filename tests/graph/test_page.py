@@ -17,6 +17,8 @@ from kitaru_compiler import compile_flow
 from kitaru_targets import build, registry
 from kitaru_targets.graph import dot, mermaid, page, svg
 
+from kitaru.wire.plan import PlannedSchedule
+
 from .conftest import EVERYTHING, FIRST, HEAD, Show
 
 VOID = {"meta", "rect"}
@@ -205,6 +207,7 @@ def guided(target: str, text: str) -> str:
         "parameters": [parameter], "models": [(text, text)], "written": [text],
         "secrets": [("KEY", f"env:{text}")], "waits": ["ok"], "asks": ("ok",),
         "options": {"role": text, "queue": text}, "steps": ["a"], "beside": ["kitaru_1.py"],
+        "schedule": PlannedSchedule("0 2 * * *", "Europe/Berlin", "allow", "none", "target"),
     })  # fmt: skip
 
 

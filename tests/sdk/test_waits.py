@@ -140,6 +140,7 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
             }
         ],
         "timers": [],
+        "events": [],
         "waits_for": [],
         "parent": "",
         "children": [],
