@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kitaru.errors import UsageError
 from kitaru.testing.adapters import AdapterTests, Harness, processes
+from kitaru.testing.adapters.kept import read_kept, restore
 from tests.adapters import loop_harness
 
 
@@ -36,6 +40,28 @@ def test_a_faulty_adapter_fails(faulty: type[Harness]) -> None:
     test, arguments = FAULTS[faulty]
     with Faulty.runs() as world, pytest.raises(AssertionError):
         test(Faulty(), *arguments, world)
+
+
+KEPT = {"version": "loop 1", "objects": {"a/b": "Yg=="}}
+DAMAGED = {
+    "cut": json.dumps(KEPT)[:-3],
+    "no object": "[]",
+    "no version": json.dumps({"objects": {}}),
+    "no objects": json.dumps({"version": "loop 1"}),
+    "a list of objects": json.dumps(KEPT | {"objects": []}),
+    "a body that is no text": json.dumps(KEPT | {"objects": {"a": 1}}),
+    "a body that is not base64": json.dumps(KEPT | {"objects": {"a": "Yg=*"}}),
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_kept_records_are_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "1.0.json"
+    path.write_text(json.dumps(KEPT))
+    assert read_kept(path) == ("loop 1", {"a/b": b"b"})
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"1\.0\.json contains no kept records"):
+        restore(path, "memory:kept")
 
 
 def test_a_process_that_hangs_shows_its_tasks(capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ import json
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+from kitaru.errors import UsageError
 from kitaru.stores import open_store
 from kitaru.testing.adapters.processes import Processes
 
@@ -44,13 +44,32 @@ def keep(harness: str, path: Path) -> None:
     path.write_text(json.dumps(document, indent=0, sort_keys=True) + "\n")
 
 
-def restore(path: Path, url: str) -> str:
-    """Put kept records into a store; return the name and version of the harness."""
-    document: dict[str, Any] = json.loads(path.read_text())
+def read_kept(path: Path) -> tuple[str, dict[str, bytes]]:
+    """Return the name and version of the harness that wrote kept records, and their objects.
+
+    Raises:
+        UsageError: the file is not what `keep` writes.
+    """
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        objects = {
+            str(key): base64.b64decode(body, validate=True)
+            for key, body in document["objects"].items()
+        }
+        return str(document["version"]), objects
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path} contains no kept records: {type(error).__name__}: {error}.",
+            help="Restore the file, or write it in the environment of that version with "
+            f"`python -m kitaru.testing.adapters MODULE:CLASS {path.name}`.",
+        ) from error
+
+
+def restore(path: Path, url: str) -> None:
+    """Put kept records into a store."""
     opened = open_store(url)
-    for key, body in document["objects"].items():
-        opened.create(key, base64.b64decode(body))
-    return str(document["version"])
+    for key, body in read_kept(path)[1].items():
+        opened.create(key, body)
 
 
 def _version(harness: str) -> str:

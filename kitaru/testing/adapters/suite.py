@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -32,7 +31,7 @@ from kitaru.testing.adapters.conversations import (
     Conversation,
 )
 from kitaru.testing.adapters.harness import Feature, Harness
-from kitaru.testing.adapters.kept import CONVERSATION, EXEC_ID, restore
+from kitaru.testing.adapters.kept import CONVERSATION, EXEC_ID, read_kept, restore
 from kitaru.testing.adapters.processes import Processes
 from kitaru.testing.adapters.script import Moment
 from kitaru.testing.adapters.versions import error_about_version
@@ -267,7 +266,7 @@ class AdapterTests:
         for path in kept:
             run = world.run(CONVERSATION, kept=path)
             if run.ended == "failed":
-                assert json.loads(path.read_text())["version"] in run.error, run.error
+                assert read_kept(path)[0] in run.error, run.error
                 continue
             self._same(CONVERSATION, run, undisturbed, path.name)
             assert len(run.calls) == 1, f"{path.name}: {run.calls} ran again"
