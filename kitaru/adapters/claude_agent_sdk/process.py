@@ -57,6 +57,8 @@ _HOOK = str(Path(__file__).with_name("permission_hook.py"))
 _BUNDLED = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 # A response whose stream breaks has no end.
 _LONGEST_RESPONSE_SECONDS = 10
+_TRANSPORT = "claude_agent_sdk._internal.transport.subprocess_cli"
+_PID = "pid"
 
 
 @dataclass
@@ -95,6 +97,7 @@ class Process:
         self._spent = 0.0
         self._last: ResultMessage | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._folder: Path | None = None
 
     async def start(self, attempts: Attempts) -> None:
         """Start it in a new session, which continues the last one that has a transcript."""
@@ -145,9 +148,27 @@ class Process:
 
     async def close(self) -> None:
         """End the command line tool."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait([self._reader])
+        if self._reader is None:
+            return
+        child = self._child()
+        self._reader.cancel()
+        await asyncio.wait([self._reader])
+        # The SDK stops reading when it is cancelled. A pipe with more output than fits into its
+        # buffer never reaches its end, and stays open.
+        if child is not None and child.returncode is not None:
+            await child.aclose()
+
+    def _child(self) -> Any:
+        """Return the process of the command line tool, if the SDK still has it."""
+        if self._folder is None:
+            return None
+        try:
+            pid = int((self._folder / _PID).read_text())
+        except (OSError, ValueError):
+            return None
+        # The SDK passes it to nobody.
+        children = getattr(sys.modules.get(_TRANSPORT), "_ACTIVE_CHILDREN", ())
+        return next((child for child in children if child.pid == pid), None)
 
     # Messages
 
@@ -155,7 +176,8 @@ class Process:
         end: BaseException | None = None
         try:
             with tempfile.TemporaryDirectory(prefix="kitaru-") as folder:
-                options = self._options(Path(folder), session, resume)
+                self._folder = Path(folder)
+                options = self._options(self._folder, session, resume)
                 async for message in query(prompt=prompt, options=options):
                     if isinstance(message, ResultMessage):
                         self._is_over.set()
@@ -384,13 +406,17 @@ def _is_deferred(entries: list[dict[str, Any]]) -> bool:
 
 
 def _bound(cli: str | Path | None, folder: Path) -> str | Path | None:
-    """Write a script that starts the command line tool so that it ends with this process."""
+    """Write a script that starts the command line tool so that it ends with this process.
+
+    The script writes its process id, which is that of the child process, to the file `pid`.
+    """
     found = cli or (_BUNDLED if _BUNDLED.exists() else shutil.which("claude"))
     if found is None:
         # The SDK looks in more places.
         return None
     script = folder / "claude"
     command = shlex.join(bound_command(os.fspath(found), []))
-    script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    pid = shlex.quote(os.fspath(folder / _PID))
+    script.write_text(f'#!/bin/sh\necho $$ > {pid}\nexec {command} "$@"\n')
     script.chmod(0o700)
     return script

@@ -184,10 +184,6 @@ def test_each_tool_of_this_process_has_a_record(store: str) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.skipif(
-    version("claude-agent-sdk") == "0.2.160",
-    reason="this version leaves a pipe open when a run is cancelled, which pytest reports",
-)
 def test_an_unmarked_tool_with_durable_calls_is_refused(store: str) -> None:
     @tool("peek", "Peek.", {"item": str})
     async def peek(arguments: dict[str, Any]) -> dict[str, Any]:
