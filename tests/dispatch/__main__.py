@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.dispatch.events import play
+from tests.dispatch import events, limits
 from tests.dispatch.world import Report, simulate
 
 
@@ -22,17 +22,20 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0, help="continue for this many seconds")
     parser.add_argument("--trace", action="store_true", help="print what happens, step by step")
     parser.add_argument("--mutants", action="store_true", help="show how soon each is caught")
-    parser.add_argument("--events", action="store_true", help="executions that wait for events")
+    world = parser.add_mutually_exclusive_group()
+    world.add_argument("--events", action="store_true", help="executions that wait for events")
+    world.add_argument("--limits", action="store_true", help="executions of a flow with limits")
     asked = parser.parse_args()
     if asked.mutants:
         from tests.dispatch.mutants import show
 
         return show(asked.seed, asked.seeds)
+    play = events.play if asked.events else limits.play if asked.limits else simulate
     began, seed = time.monotonic(), asked.seed
     totals: Counter[str] = Counter()
     failed = []
     while seed < asked.seed + asked.seeds or time.monotonic() - began < asked.seconds:
-        report = (play if asked.events else simulate)(seed, keeps_trace=asked.trace)
+        report = play(seed, keeps_trace=asked.trace)
         _show(report)
         totals.update(
             {name: getattr(report, name) for name in ("executions", "runs", "kills", "faults")}

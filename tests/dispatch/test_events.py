@@ -9,7 +9,7 @@ import pytest
 
 from tests.dispatch.events import MUTANTS, play
 
-SEEDS = 6
+SEEDS = 3
 _MOST = 12
 
 

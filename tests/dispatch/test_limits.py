@@ -36,7 +36,8 @@ from tests.dispatch.limits import play
 from tests.step.programs import review
 from tests.waiting import wait_until
 
-SEEDS = 8
+# `python -m tests.dispatch --limits` runs others, some of which take ten seconds.
+SEEDS = range(3, 10)
 BEGIN = "2026-11-30T12:00:00.000000Z"
 
 
@@ -304,7 +305,7 @@ def test_a_local_run_waits_for_its_place(
 # Virtual time
 
 
-@pytest.mark.parametrize("seed", range(1, SEEDS))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_limits_hold_with_kills_and_faults(seed: int) -> None:
     report = play(seed)
     if report.failure is not None:
