@@ -193,6 +193,8 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Started
         assert "kubectl apply -n agents" in found.notes[0], "the config map must be there"
         client = KitaruClient(store.url)
         wait_until(lambda: client.executions.list() and waits(client))
+        # The step has ended: a cancellation while it ends would let its workflow succeed.
+        wait_until(lambda: any(one.nodes for one in cluster.workflows.values()))
         (view,) = client.executions.list()
         yield Started(client, cluster, options, found.run_id, view.exec_id)
     store.close()

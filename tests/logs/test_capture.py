@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import itertools
 import logging
+import subprocess
 import sys
 import threading
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -304,27 +303,33 @@ def test_a_store_that_hangs_costs_memory_only_up_to_a_bound() -> None:
     gate.set()
 
 
-def test_print_survives_the_end_of_a_capture_between_two_texts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+PRINTING = """
+import gc, io, sys, weakref
+from kitaru.runtime.telemetry import output
+
+class Ending(io.StringIO):
+    def write(self, text):
+        if isinstance(sys.stdout, output.Tee):
+            output.end()
+        return super().write(text)
+
+stream = sys.stdout = Ending()
+output.begin()
+held = weakref.ref(sys.stdout)
+print("a", "b", "c")
+assert stream.getvalue() == "a b c\\n", stream.getvalue()
+gc.collect()
+assert held() is not None
+# The same object serves the next capture, so that captures do not add up.
+output.begin()
+assert sys.stdout is held()
+output.end()
+assert sys.stdout is stream
+"""
+
+
+def test_print_survives_the_end_of_a_capture_between_two_texts() -> None:
     """`print` holds no reference to the stream: a freed one would be read after it was freed."""
-
-    class Ending(io.StringIO):
-        def write(self, text: str) -> int:
-            if isinstance(sys.stdout, output.Tee):
-                output.end()
-            return super().write(text)
-
-    stream = Ending()
-    monkeypatch.setattr(sys, "stdout", stream)
-    output.begin()
-    held = weakref.ref(sys.stdout)
-    print("a", "b", "c")
-    assert stream.getvalue() == "a b c\n"
-    gc.collect()
-    assert held() is not None
-    # The same object serves the next capture, so that captures do not add up.
-    output.begin()
-    assert sys.stdout is held()
-    output.end()
-    assert sys.stdout is stream
+    # In a process of its own, which may crash, and in which nothing else captures.
+    done = subprocess.run([sys.executable, "-c", PRINTING], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
