@@ -64,7 +64,8 @@ class Asking:
 
     `create` is one operation, as in a store that keeps its promise. Without an answer, the same
     bytes are sent again, as the stores do. Objects that are created together are created one by
-    one, hints first.
+    one, hints first. Hints of news are left out: no process of a model reads them, so they would
+    only multiply the states.
     """
 
     url = "model:"
@@ -83,6 +84,8 @@ class Asking:
         self.notes.append((what, of, value))
 
     def create(self, key: str, value: bytes) -> bool:
+        if key.startswith(keys.NEWS):
+            return True
         return bool(self.ask(Ask("create", key, bytes(value))))
 
     def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
@@ -106,9 +109,10 @@ class Asking:
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         return scan_listed(self, prefix)
 
-    def delete(self, *keys: str) -> None:
-        for key in keys:
-            self.ask(Ask("delete", key))
+    def delete(self, *names: str) -> None:
+        for key in names:
+            if not key.startswith(keys.NEWS):
+                self.ask(Ask("delete", key))
 
     def inspect(self, prefix: str) -> None:
         """Note nothing: this is not an operation of a store."""
