@@ -207,7 +207,7 @@ def test_a_run_by_schedule_needs_a_store_and_the_options_of_its_service() -> Non
         schedules.check(made, argo, replace(WIRING, store=""))
     residual = argo.emit(made, replace(WIRING, execution="e-1"))
     assert residual.files == {}, "the remaining steps of an execution start by no schedule"
-    with pytest.raises(UsageError, match=r"no scheduler_role in \[tool.kitaru.stepfunctions\]"):
+    with pytest.raises(UsageError, match=r"no scheduler_role, .* in \[tool.kitaru.stepfunctions\]"):
         registry.get("stepfunctions").emit(made, WIRING)
 
 

@@ -129,15 +129,15 @@ def aws_execution(plan: Plan) -> str:
     return f"schedule:{schedule_id(plan)}:<aws.scheduler.scheduled-time>"
 
 
-def aws_option(plan: Plan, target: str, name: str) -> str:
-    """Return an option that a schedule needs. Raise UsageError without it."""
-    if name in plan.options:
-        return plan.options[name]
-    raise UsageError(
-        f"{plan.file}:{plan.line}: {plan.flow} has schedule_by='target', and pyproject.toml has no "
-        f"{name} in [tool.kitaru.{target}].",
-        help="Set it, or remove schedule_by: a dispatcher starts the flow.",
-    )
+def aws_options(plan: Plan, target: str, *names: str) -> list[str]:
+    """Return the options that a schedule needs. Raise UsageError with all that are missing."""
+    if missing := [name for name in names if name not in plan.options]:
+        raise UsageError(
+            f"{plan.file}:{plan.line}: {plan.flow} has schedule_by='target', and pyproject.toml "
+            f"has no {', '.join(missing)} in [tool.kitaru.{target}].",
+            help="Set what is missing, or remove schedule_by: a dispatcher starts the flow.",
+        )
+    return [plan.options[name] for name in names]
 
 
 def aws_cron(cron: str) -> str:

@@ -103,10 +103,7 @@ def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:
     planned = schedules.native(plan, wiring)
     if planned is None:
         return {}
-    role, _ = (
-        schedules.aws_option(plan, "sagemaker", name)
-        for name in (profile.SCHEDULER_ROLE, profile.ROLE)
-    )
+    role, _ = schedules.aws_options(plan, "sagemaker", profile.SCHEDULER_ROLE, profile.ROLE)
     if not wiring.image:
         raise UsageError(
             f"{plan.file}:{plan.line}: a run of {plan.flow} by schedule is given no {IMAGE}.",

@@ -83,13 +83,8 @@ def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:
     planned = schedules.native(plan, wiring)
     if planned is None:
         return {}
-    role, machine, *_ = (
-        schedules.aws_option(plan, "stepfunctions", name)
-        for name in (
-            *(profile.SCHEDULER_ROLE, profile.MACHINE),
-            *(profile.CLUSTER, aws.SUBNETS, aws.GROUPS),
-        )
-    )
+    needed = (profile.SCHEDULER_ROLE, profile.MACHINE, profile.CLUSTER, aws.SUBNETS, aws.GROUPS)
+    role, machine, *_ = schedules.aws_options(plan, "stepfunctions", *needed)
     given = {parameters.EXECUTION: schedules.aws_execution(plan)}
     made = schedules.aws_schedule(plan, planned, role, machine, given)
     return {schedules.AWS_FILE: made}
