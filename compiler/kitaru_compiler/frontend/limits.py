@@ -41,19 +41,26 @@ def _value(flow: FlowDefinition, names: Names, option: str, value: ast.expr) -> 
         symbol = names.resolve(flow.source, value.func)
         if symbol is not None and (symbol.kind, symbol.name) == ("primitive", "limit"):
             return _limit(option, value)
-    is_literal, found = literal_of(value)
-    if not is_literal:
-        raise _not_written(option)
-    return found
+    return _literal(option, value)
 
 
 def _limit(option: str, call: ast.Call) -> Limit:
     """Return the limit that a call makes. Its arguments were checked like those of each call."""
-    first = [literal_of(one) for one in call.args]
-    named = [(one.arg, *literal_of(one.value)) for one in call.keywords]
-    if not all(one[-2] for one in (*first, *named)) or any(one[0] is None for one in named):
+    first = [_literal(option, one) for one in call.args]
+    named = {}
+    for one in call.keywords:
+        # `**options` has no name.
+        if one.arg is None:
+            raise _not_written(option)
+        named[one.arg] = _literal(option, one.value)
+    return limit(*first, **named)
+
+
+def _literal(option: str, value: ast.expr) -> Any:
+    is_literal, found = literal_of(value)
+    if not is_literal:
         raise _not_written(option)
-    return limit(*(value for _, value in first), **{str(name): value for name, _, value in named})
+    return found
 
 
 def _not_written(option: str) -> UsageError:

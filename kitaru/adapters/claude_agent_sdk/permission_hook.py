@@ -21,10 +21,13 @@ except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
     sys.stderr.write(f"{error!r}\n")
     sys.exit(2)
 
-output = {
-    "hookEventName": "PreToolUse",
-    "permissionDecision": "defer" if answer is None else "allow" if answer is True else "deny",
-}
-if output["permissionDecision"] == "deny":
+output = {"hookEventName": "PreToolUse"}
+if answer is None:
+    # Nobody has answered yet.
+    output["permissionDecision"] = "defer"
+elif answer is True:
+    output["permissionDecision"] = "allow"
+else:
+    output["permissionDecision"] = "deny"
     output["permissionDecisionReason"] = answer or "A person refused it."
 sys.stdout.write(json.dumps({"hookSpecificOutput": output}))
