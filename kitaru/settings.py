@@ -22,6 +22,8 @@ CHANNEL_KEYS = frozenset(
         "to", "answer_links", "link_hours",
     }
 )  # fmt: skip
+OVERRIDE_KEYS = frozenset({"at", "patch", "flow", "file"})
+PATCH_KEYS = frozenset({"op", "path", "value", "from"})
 CARRIED = (
     "budget",
     "cache",
@@ -66,6 +68,42 @@ def _is_positive(value: Any) -> bool:
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_text(k) and _is_text(v) for k, v in value.items())
+
+
+def _is_target(value: Any) -> bool:
+    """Return whether a value is a target's table: texts, and a list of overrides."""
+    if not isinstance(value, dict):
+        return False
+    overrides = value.get("overrides", [])
+    return (
+        _is_texts({name: given for name, given in value.items() if name != "overrides"})
+        and isinstance(overrides, list)
+        and all(map(_is_override, overrides))
+    )
+
+
+def _is_override(value: Any) -> bool:
+    """Return whether a value describes an override; the compilation applies the patch."""
+    if not isinstance(value, dict):
+        return False
+    patch = value.get("patch")
+    return (
+        value.keys() <= OVERRIDE_KEYS
+        and all(isinstance(given, str) for name, given in value.items() if name != "patch")
+        and isinstance(patch, list)
+        and bool(patch)
+        and all(isinstance(one, dict) and one.keys() <= PATCH_KEYS for one in patch)
+        and _is_json(patch)
+    )
+
+
+def _is_json(value: Any) -> bool:
+    """Return whether a value of TOML is one of JSON: neither a date nor an infinite number."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_environment(value: Any) -> bool:
@@ -125,6 +163,14 @@ def _is_hook(value: Any) -> bool:
     return callable(value) or (_is_text(value) and ":" in value)
 
 
+def _target(example: str) -> Kind:
+    expected = (
+        f"a table of options, {example}, with a list `overrides` of tables with "
+        f"{', '.join(sorted(OVERRIDE_KEYS))}"
+    )
+    return Kind({}, _is_target, expected, json.loads)
+
+
 KINDS: Mapping[str, Kind] = {
     "store": Kind(DEFAULT_URL, _is_text, "a store such as sqlite:PATH"),
     "cache": Kind(False, lambda value: type(value) is bool, "true or false", _parse_bool),
@@ -157,7 +203,7 @@ KINDS: Mapping[str, Kind] = {
     "redact": Kind(None, _is_hook, "a function of a text, or its name as module:function"),
     "sleep_in_process": Kind(60, _is_count, "a number of seconds, 0 or more", int),
     "environment": Kind({}, _is_environment, 'a table of variables, {"LOG": "debug"}', json.loads),
-    "airflow": Kind({}, _is_texts, 'a table of options, {"pool": "llm"}', json.loads),
+    "airflow": _target('{"pool": "llm"}'),
     "airflow_url": Kind(None, _is_text, "the URL of Airflow's API server"),
     "argo_url": Kind(None, _is_text, "the URL of Argo's server"),
     "notify": Kind(
@@ -180,11 +226,11 @@ KINDS: Mapping[str, Kind] = {
     "exclude": Kind([], _is_list, 'a list of patterns, ["prompts/old/**"]', json.loads),
     "requirements": Kind(None, _is_text, "the path of a requirements file"),
     "compile_cache": Kind(None, _is_text, "the path of a folder, or off"),
-    "argo": Kind({}, _is_texts, 'a table of options, {"service_account": "flows"}', json.loads),
-    "azureml": Kind({}, _is_texts, 'a table of options, {"compute": "cpu"}', json.loads),
-    "kubeflow": Kind({}, _is_texts, 'a table of options, {"labels": "team=ml"}', json.loads),
-    "kubernetes": Kind({}, _is_texts, 'a table of options, {"namespace": "agents"}', json.loads),
-    "sagemaker": Kind({}, _is_texts, 'a table of options, {"queue": "https://…"}', json.loads),
-    "stepfunctions": Kind({}, _is_texts, 'a table of options, {"cluster": "agents"}', json.loads),
-    "vertex": Kind({}, _is_texts, 'a table of options, {"accelerator": "NVIDIA_L4"}', json.loads),
+    "argo": _target('{"service_account": "flows"}'),
+    "azureml": _target('{"compute": "cpu"}'),
+    "kubeflow": _target('{"labels": "team=ml"}'),
+    "kubernetes": _target('{"namespace": "agents"}'),
+    "sagemaker": _target('{"queue": "https://…"}'),
+    "stepfunctions": _target('{"cluster": "agents"}'),
+    "vertex": _target('{"accelerator": "NVIDIA_L4"}'),
 }

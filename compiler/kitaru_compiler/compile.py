@@ -15,7 +15,7 @@ from kitaru.errors import UsageError
 from kitaru.settings import CARRIED, KINDS
 from kitaru.version import VERSION
 from kitaru.wire.models import is_direct, reached
-from kitaru.wire.plan import Granularity, Plan, Span
+from kitaru.wire.plan import Granularity, Plan, PlannedOverride, Span
 from kitaru.wire.structs import Struct
 from kitaru_compiler.cut.layout import Joined
 from kitaru_compiler.cut.plan import Cut, cut
@@ -129,7 +129,8 @@ def compile_flow(
         found = _analyse(chosen, calls)
         _stop_on_errors(found, project)
         settings = compiled_settings(path.parent, chosen.option("stack"))
-        options = dict(sorted(settings.get(profile.name, {}).items()))
+        table = settings.get(profile.name, {})
+        options = {name: table[name] for name in sorted(table) if name != "overrides"}
         result = cut(_normal_form(chosen, calls), granularity, profile.with_options(options))
         found += _about_crossing(chosen, names, result)
         packed = travel(project, source)
@@ -172,6 +173,7 @@ def compile_flow(
             options=options,
             schedule=schedule_of(chosen),
             limits=limits.to_json() if limits is not None else {},
+            overrides=_overrides(table.get("overrides", ()), chosen.name),
         )
     texts = _texts(project) | requirement_texts(project, settings) | image_texts
     notes = [note for note in result.notes if granularity != "single" or not _is_of_cuts(note)]
@@ -180,6 +182,15 @@ def compile_flow(
         plan, result.generated.text, findings, texts, packed, needed.locked, project.base,
         result.regions, result.joined,
     )  # fmt: skip
+
+
+def _overrides(given: Sequence[dict[str, Any]], flow: str) -> tuple[PlannedOverride, ...]:
+    """Return the overrides of a flow: its own, and those of every flow."""
+    return tuple(
+        PlannedOverride(one.get("at", ""), tuple(one["patch"]), one.get("file", ""))
+        for one in given
+        if one.get("flow", flow) == flow
+    )
 
 
 def _is_of_cuts(note: Diagnostic) -> bool:

@@ -239,6 +239,18 @@ class PlannedSchedule(Struct):
     by: Literal["dispatcher", "target"] = "dispatcher"
 
 
+class PlannedOverride(Struct):
+    """A change of an emitted document: a JSON patch (RFC 6902) of the nodes at a path.
+
+    `at` is described in `kitaru_targets.overrides`. `file` is the name of a further document of
+    the target, empty for the main one.
+    """
+
+    at: str
+    patch: tuple[dict[str, Any], ...]
+    file: str = ""
+
+
 class Plan(Struct):
     """The input of a target's emitter and of a step.
 
@@ -265,6 +277,7 @@ class Plan(Struct):
         schedule: when a deployed version starts by itself, if `@flow` declares it.
         limits: how many executions run or start, if `@flow` limits them, as JSON; see
             `kitaru.wire.flow_limits`.
+        overrides: the project's own changes of the target's document.
     """
 
     flow: str
@@ -296,6 +309,7 @@ class Plan(Struct):
     agents: tuple[PlannedAgent, ...] = ()
     schedule: PlannedSchedule | None = None
     limits: dict[str, Any] = field(default_factory=dict)
+    overrides: tuple[PlannedOverride, ...] = ()
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:
@@ -315,7 +329,7 @@ class Plan(Struct):
     def to_json(self) -> str:
         """Return the plan as JSON, equal for equal plans, with one trailing newline."""
         fields = fields_of(self)
-        for name in ("codecs", "agents", "schedule", "limits"):
+        for name in ("codecs", "agents", "schedule", "limits", "overrides"):
             # Omitted if empty, so that plans without it stay the same as before the field existed.
             if not fields[name]:
                 del fields[name]
@@ -341,6 +355,7 @@ class Plan(Struct):
                 "codecs": tuple(data.get("codecs", ())),
                 "agents": tuple(_agent(a) for a in data.get("agents", ())),
                 "schedule": PlannedSchedule(**data["schedule"]) if data.get("schedule") else None,
+                "overrides": tuple(_override(o) for o in data.get("overrides", ())),
             }
         )
 
@@ -372,6 +387,10 @@ def _step(data: dict[str, Any]) -> Step:
     tuples = {key: tuple(data[key]) for key in ("blocks", "exits")}
     resources = Resources(**data["resources"])
     return Step(**{**data, **tuples, "span": _span(data["span"]), "resources": resources})
+
+
+def _override(data: dict[str, Any]) -> PlannedOverride:
+    return PlannedOverride(**{**data, "patch": tuple(data["patch"])})
 
 
 def _layout(items: list[dict[str, Any]]) -> tuple[LayoutItem, ...]:

@@ -89,11 +89,23 @@ class Transport(Struct):
     pods: bool = False
 
 
+class Form(Struct):
+    """A document as data, and the function that writes it: what an override changes."""
+
+    data: Any
+    dump: Callable[[Any], str]
+
+    def text(self) -> str:
+        """Return the document as text."""
+        return self.dump(self.data)
+
+
 class Emission(Struct):
     """The native document as text, with its nodes: `steps` by key, `groups` with spans.
 
     `asks` are the keys of the groups at which a run stays open until a wait is answered. `files`
-    are the texts of other files that the document refers to, by name.
+    are the texts of other files that the document refers to, by name. `form` is the document as
+    data, and `forms` are those of other files; without them, a project cannot override anything.
     """
 
     text: str
@@ -101,6 +113,8 @@ class Emission(Struct):
     groups: Mapping[str, Span]
     asks: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    form: Form | None = None
+    forms: Mapping[str, Form] = field(default_factory=dict)
 
 
 class Submitted(Struct):

@@ -25,6 +25,7 @@ from kitaru_targets import (
     graph,
     installs,
     lock,
+    overrides,
     plans,
     registry,
     sourcemap,
@@ -242,6 +243,7 @@ def _make(
     schedules.check(plan, target, wiring)
     emission = target.emit(plan, wiring)
     _check(target, emission)
+    emission = overrides.apply(plan, target, emission, rest=bool(execution))
     files = written | {target.document: emission.text.encode(), "bundle.zip": data}
     files |= {name: text.encode() for name, text in emission.files.items()}
     if way == "inline":

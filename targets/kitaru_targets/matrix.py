@@ -133,7 +133,8 @@ _FAN_OUT = {
 }
 _OPTIONS = """\
 A project sets the options of a target in a table of pyproject.toml or of a stack. Each is a string.
-`kitaru compile` checks names and values, and `kitaru stack show` prints them."""
+`kitaru compile` checks names and values, and `kitaru stack show` prints them. Each table may also
+have [overrides](../how-to/configuration.md#overrides): JSON patches of the emitted document."""
 _ROWS: tuple[tuple[str, Callable[[Target], str]], ...] = (
     ("orchestrator", lambda target: target.title),
     ("document", lambda target: f"`{target.document}`"),

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from kitaru.errors import StateError, UsageError
-from kitaru_targets.airflow import module
+from kitaru_targets.airflow import dag_file, module
 from kitaru_targets.build import Build
 
 _SECONDS = 600
@@ -76,9 +76,14 @@ def _foreign(build: Build) -> str | None:
     """
     if build.target.name != "airflow":
         return None
-    if build.target.validate(build.read(build.target.document).decode()):
-        return build.target.document
     known = {f"{module.name(pods=pods)}.py": module.text(pods=pods) for pods in (False, True)}
+    try:
+        # A DAG consists of literals, whatever the project's overrides added, and of one import.
+        read = dag_file.read(build.read(build.target.document).decode())
+    except (ValueError, KeyError, SyntaxError):
+        return build.target.document
+    if f"{read.module}.py" not in known:
+        return build.target.document
     for name in build.files:
         if name in known and build.read(name).decode() != known[name]:
             return name

@@ -10,7 +10,7 @@ from pathlib import Path
 from kitaru.errors import StateError
 from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import LOCK
-from kitaru_targets import installs, lock, registry
+from kitaru_targets import installs, lock, overrides, plans, registry
 from kitaru_targets.build import image_without_digest
 from kitaru_targets.bundle import BUILD, contents
 from kitaru_targets.vendor import Opinion
@@ -23,13 +23,15 @@ _TWICE = ("plan.json", "steps.py")
 class Verification:
     """The result: the build's files, the total digest, errors and warnings.
 
-    `sdk` is what the vendor's SDK says of the document, None if it was not asked.
+    `overrides` are those of the project that changed its documents, each on one line. `sdk` is what
+    the vendor's SDK says of the document, None if it was not asked.
     """
 
     files: tuple[str, ...]
     digest: str
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
     sdk: Opinion | None = None
 
 
@@ -54,7 +56,13 @@ def verify(directory: Path) -> Verification:
     warnings = [warning for image in images for warning in image_warnings(image)]
     if not problems:
         warnings += _install_warnings(read)
-    return Verification(tuple(read), found.digest, problems, tuple(warnings))
+    changed = () if problems else _overrides(read["plan.json"])
+    return Verification(tuple(read), found.digest, problems, tuple(warnings), changed)
+
+
+def _overrides(plan: bytes | StateError) -> tuple[str, ...]:
+    found = () if isinstance(plan, StateError) else plans.read_plan(plan, "plan.json").overrides
+    return tuple(map(overrides.summary, found))
 
 
 def _read(directory: Path, name: str) -> bytes | StateError:

@@ -9,7 +9,7 @@ import click
 from kitaru import config
 from kitaru.cli import options
 from kitaru.cli.groups import Group
-from kitaru.cli.output import Output, label
+from kitaru.cli.output import Output, counted, label
 from kitaru.cli.values import pairs
 
 
@@ -130,9 +130,15 @@ def _row(item: dict[str, Any], origin: str) -> tuple[str, ...]:
     return mark, item["name"], said, f"({origin})" if item["in_force"] else ""
 
 
+def _inner(value: Any) -> str:
+    """Return a value in a table; of tables, such as overrides, only their number."""
+    tables = isinstance(value, list) and all(isinstance(one, dict) for one in value)
+    return counted(len(value), "table") if tables else str(value)
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name}={text}" for name, text in value.items()) or "none"
+        return ", ".join(f"{name}={_inner(one)}" for name, one in value.items()) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)

@@ -66,7 +66,9 @@ def verify(
     if sdk is not None and sdk.problems:
         raise FlowError(
             f"{sdk.package} {sdk.version} does not accept {directory}: {'; '.join(sdk.problems)}",
-            help="This is a defect of Kitaru, or of that version: please report both versions.",
+            help="Remove the project's override that it does not accept."
+            if found.overrides
+            else "This is a defect of Kitaru, or of that version: please report both versions.",
         )
     if sbom is not None:
         from kitaru_targets.sbom import write_sbom
@@ -76,6 +78,7 @@ def verify(
         checked = {"directory": str(directory), "ok": True, "files": list(found.files)}
         document = {**checked, "digest": found.digest, "warnings": list(found.warnings)}
         said = sdk and {"package": sdk.package, "version": sdk.version or None}
+        document["overrides"] = list(found.overrides)
         output.document({**document, "source": source, "sdk": said})
         return
     output.say(f"{label('good', 'green')}  {len(found.files)} files  {found.digest}")
@@ -88,5 +91,7 @@ def verify(
             f"{label('warning', 'yellow')}: {sdk.package} was not asked, because it is not "
             f"installed here: pip install {sdk.package}", hang=9,
         )  # fmt: skip
+    for override in found.overrides:
+        output.say(f"{label('note', 'yellow')}  overridden by the project: {override}")
     for warning in found.warnings:
         output.note(f"{label('warning', 'yellow')}: {warning}", hang=9)

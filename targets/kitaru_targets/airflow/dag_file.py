@@ -15,7 +15,7 @@ TEMPLATE = "airflow_dag.py.j2"
 Method = Literal["step", "each", "ask", "group"]
 _NAMES = [("Flow", None), ("program", None)]
 _FLOW = {"start", "environment", "options"}
-_DAG = {"dag_id", "description", "schedule", "params"}
+DAG = frozenset({"dag_id", "description", "schedule", "params"})
 
 
 class Program(str):
@@ -75,8 +75,8 @@ def read(text: str) -> DagFile:
         raise ValueError("the file is not the one that its template makes")
     _, module, flow, dag = body
     options, statements = _dag(dag)
-    if options.keys() != _DAG:
-        raise ValueError(f"its DAG has the options {', '.join(sorted(options))}")
+    if missing := sorted(DAG - options.keys()):
+        raise ValueError(f"its DAG does not have the option {missing[0]}")
     params = options.pop("params")
     every = [_task(node) for node in statements]
     return DagFile(

@@ -13,7 +13,7 @@ from kitaru.wire.structs import fields_of
 from kitaru_targets import delivery
 from kitaru_targets.airflow import dag_file, module
 from kitaru_targets.airflow.profile import MAX_NAME, OPTIONS, POD_OPTIONS, TASK_OPTIONS
-from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.base import ContainerSpec, Emission, Form
 from kitaru_targets.common import (
     branches,
     chain,
@@ -51,27 +51,34 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
         **{n: v for n, v in given.items() if n in POD_OPTIONS},
         **_pod(plan),
     }
-    values = {
+    fixed = {
         "header": wiring.about.header,
         "module": module.name(pods=pods),
         "start": start,
         "program": delivery.program() if program else "",
         "program_file": module.program(),
+    }
+    data = {
         "environment": variables.environment(wiring.environment),
         "options": {**_OF_EVERY_TASK, **{n: v for n, v in given.items() if n in TASK_OPTIONS}},
         "pod": pod if pods else {},
-        "dag_id": _dag_id(plan.flow),
-        "description": f"{plan.flow} at {plan.file}:{plan.line}, compiled by Kitaru {plan.kitaru}",
-        "schedule": _schedule(plan, wiring),
+        "dag": {
+            "dag_id": _dag_id(plan.flow),
+            "description": f"{plan.flow} at {plan.file}:{plan.line}, "
+            f"compiled by Kitaru {plan.kitaru}",
+            "schedule": _schedule(plan, wiring),
+        },
         "params": [_param(one) for one in declared],
-        "tasks": graph.tasks,
+        "tasks": [{"id": one.id, "method": one.method, **one.options} for one in graph.tasks],
     }
+    form = Form(data, lambda changed: render(dag_file.TEMPLATE, {**changed, **fixed}))
     return Emission(
-        render(dag_file.TEMPLATE, values),
+        form.text(),
         {task.id: task.id for task in graph.tasks if task.method in ("step", "each")},
         {task.id: task.span for task in graph.tasks if task.method in ("ask", "group")},
         tuple(task.id for task in graph.tasks if task.method == "ask"),
         files,
+        form,
     )
 
 

@@ -33,6 +33,7 @@ def validate(text: str) -> list[str]:
         document = dag_file.read(text)
         return [
             *_names(document),
+            *_dag(document),
             *_module(document),
             *_tasks(document),
             *_groups(document),
@@ -51,6 +52,11 @@ def _names(document: dag_file.DagFile) -> Iterator[str]:
         if not isinstance(name, str) or not _ID.fullmatch(name):
             yield f"{name!r} cannot be an id"
     yield from (f"two tasks are called {name}" for name in sorted({*ids}) if ids.count(name) > 1)
+
+
+def _dag(document: dag_file.DagFile) -> Iterator[str]:
+    if unknown := sorted(document.dag.keys() - dag_file.DAG):
+        yield f"its DAG has the unknown option {unknown[0]}"
 
 
 def _module(document: dag_file.DagFile) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from kitaru.errors import UsageError
@@ -19,7 +20,7 @@ from kitaru.wire.structs import Struct
 from kitaru_targets import delivery
 from kitaru_targets.argo import conditions, dags, profile
 from kitaru_targets.argo.dags import ITEMS, NEXT, ROUND, STATUS, Dag, Task
-from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.base import ContainerSpec, Emission, Form
 from kitaru_targets.common import (
     kubernetes,
     limits,
@@ -62,11 +63,9 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
                 help="Change this option, variable, image or store.",
             )
     document = _Document(plan, wiring)
-    made = [document.template(), *document.program()]
-    text = "---\n".join(
-        yaml.dump(one, wiring.about.header if number == 0 else ())
-        for number, one in enumerate(made)
-    )
+    made = {one["kind"]: one for one in (document.template(), *document.program())}
+    form = Form(made, partial(yaml.dump_all, header=wiring.about.header))
+    text = form.text()
     limits.check_size(plan, text, profile.LIMITS)
     tasks = [task for dag in document.dags for task in dag.tasks]
     return Emission(
@@ -75,6 +74,7 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
         {task.key: task.span for task in tasks if task.step is None and task.span},
         tuple(task.key for task in tasks if task.is_wait),
         _schedule(plan, wiring),
+        form,
     )
 
 

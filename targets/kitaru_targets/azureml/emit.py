@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -27,7 +28,7 @@ from kitaru_targets.azureml.profile import (
     TAGS,
     TRANSPORT,
 )
-from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.base import ContainerSpec, Emission, Form
 from kitaru_targets.common import (
     chain,
     limits,
@@ -61,11 +62,12 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     limits.check(plan, wiring, declared(plan, wiring), LIMITS)
     keys = Keys()
     names = {s.name: keys.take(s.name, fallback="step").replace("-", "_") for s in plan.steps}
-    text = yaml.dump(_document(plan, wiring, names), wiring.about.header)
+    form = Form(_document(plan, wiring, names), partial(yaml.dump, header=wiring.about.header))
+    text = form.text()
     limits.check_size(plan, text, LIMITS)
     files = {TRANSPORT.beside: program()} if TRANSPORT.beside in wiring.command else {}
     files |= _schedule(plan, wiring)
-    return Emission(text, {key: name for name, key in names.items()}, {}, files=files)
+    return Emission(text, {key: name for name, key in names.items()}, {}, files=files, form=form)
 
 
 def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:

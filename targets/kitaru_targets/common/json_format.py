@@ -27,6 +27,11 @@ def dump(value: Any, indent: str = "") -> str:
     return f"{opening}\n{body}\n{indent}{closing}"
 
 
+def dump_file(value: Any) -> str:
+    """Return a document as the text of a file: as `dump`, with a final newline."""
+    return f"{dump(value)}\n"
+
+
 def parse(text: str) -> Any:
     """Return a document's content; raise ValueError if it is not valid or a key stands twice."""
     return json.loads(text, object_pairs_hook=_once)

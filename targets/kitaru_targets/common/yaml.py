@@ -40,6 +40,16 @@ def dump(document: dict[str, Any], header: Sequence[str] = ()) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def dump_all(documents: Mapping[str, dict[str, Any]], header: Sequence[str] = ()) -> str:
+    """Return several documents as one text.
+
+    >>> dump_all({"first": {"a": 1}, "second": {"b": 2}})
+    'a: 1\\n---\\nb: 2\\n'
+    """
+    texts = (dump(one, () if n else header) for n, one in enumerate(documents.values()))
+    return "---\n".join(texts)
+
+
 def _comment(text: str) -> str:
     return f"# {''.join(c if c.isprintable() else '?' for c in text)}"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from kitaru.wire import amounts
 from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, Step
-from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.base import ContainerSpec, Emission, Form
 from kitaru_targets.common import parameters, variables, yaml
 from kitaru_targets.common.node_names import slug
 from kitaru_targets.kfp import conditions, task_groups
@@ -21,6 +22,8 @@ SCHEMA_VERSION = "2.1.0"
 _STEP_INPUTS = ("step", "run", "execution", "store")
 # Only for the first step: the key of inputs in the store.
 _STORED = "inputs"
+# Servers read this part from a document of its own.
+_SECOND = "platforms"
 _STRING = {"parameterType": "STRING"}
 _LIST = {"parameterType": "LIST"}
 _TYPES: dict[parameters.Native, str] = {
@@ -62,10 +65,17 @@ def emit(
     }
     steps = {task.key: task.step.name for task in root.tasks()}
     groups = {group.key: group.span for group in root.groups() if group.span is not None}
-    text = yaml.dump(document, wiring.about.header)
-    if also := second(components.executors()):
-        text += f"---\n{yaml.dump(also)}"
-    return Emission(text, steps, groups)
+    form = Form(
+        document | second(components.executors()), partial(_dump, header=wiring.about.header)
+    )
+    return Emission(form.text(), steps, groups, form=form)
+
+
+def _dump(document: dict[str, Any], *, header: Sequence[str]) -> str:
+    """Return a pipeline as text; its part `platforms` is a document of its own."""
+    first = {name: part for name, part in document.items() if name != _SECOND}
+    second = {_SECOND: document[_SECOND]} if _SECOND in document else {}
+    return yaml.dump_all({"pipeline": first, **({_SECOND: second} if second else {})}, header)
 
 
 def _info(plan: Plan, longest: int) -> dict[str, str]:

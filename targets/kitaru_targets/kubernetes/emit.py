@@ -12,12 +12,13 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from kitaru.errors import UsageError
 from kitaru.wire import canonical
 from kitaru.wire.plan import OWN_DEFAULT, Plan, PlannedSchedule, Step
-from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.base import ContainerSpec, Emission, Form
 from kitaru_targets.common import (
     kubernetes,
     options,
@@ -48,6 +49,9 @@ _MOST_LINES = 200
 FINAL_CODES = (1, 2)
 
 
+_FIRST = ("Apply it before the first run: kubectl apply -f setup.yaml",)
+
+
 def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     """Return `job.yaml` and `setup.yaml` for a plan with one step.
 
@@ -57,13 +61,19 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     (step,) = plan.steps
     program = _config_map(plan, wiring)
     job = _job(plan, wiring, step, program)
-    text = yaml.dump(job, (*wiring.about.header, *_reading(plan)))
+    form = Form(job, partial(yaml.dump, header=(*wiring.about.header, *_reading(plan))))
     objects = [_service_account(plan), *([program] if program else [])]
     if planned := schedules.native(plan, wiring):
         objects.append(_cron_job(plan, job, planned))
-    setup = "---\n".join(map(yaml.dump, objects))
-    first = "# Apply it before the first run: kubectl apply -f setup.yaml\n"
-    return Emission(text, {step.name: step.name}, {}, files={SETUP: f"{first}{setup}"})
+    setup = Form({one["kind"]: one for one in objects}, partial(yaml.dump_all, header=_FIRST))
+    return Emission(
+        form.text(),
+        {step.name: step.name},
+        {},
+        files={SETUP: setup.text()},
+        form=form,
+        forms={SETUP: setup},
+    )
 
 
 def _reading(plan: Plan) -> tuple[str, ...]:

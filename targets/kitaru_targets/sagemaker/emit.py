@@ -14,7 +14,7 @@ from typing import Any
 
 from kitaru.errors import UsageError
 from kitaru.wire.plan import OWN_DEFAULT, Plan, Resources, Span, Step
-from kitaru_targets.base import ContainerSpec, Emission
+from kitaru_targets.base import ContainerSpec, Emission, Form
 from kitaru_targets.common import (
     aws,
     chain,
@@ -92,10 +92,11 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
         "Parameters": [_parameter(p) for p in _declared(plan, wiring)],
         "Steps": emitter.steps(),
     }
-    text = f"{json_format.dump(document)}\n"
+    form = Form(document, json_format.dump_file)
+    text = form.text()
     limits.check_size(plan, text, LIMITS)
     files = _schedule(plan, wiring)
-    return Emission(text, emitter.nodes, emitter.groups, tuple(emitter.asking), files)
+    return Emission(text, emitter.nodes, emitter.groups, tuple(emitter.asking), files, form)
 
 
 def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:

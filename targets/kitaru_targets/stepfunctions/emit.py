@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kitaru.wire.plan import OWN_DEFAULT, Plan, Resources, Span, Step
-from kitaru_targets.base import About, ContainerSpec, Emission
+from kitaru_targets.base import About, ContainerSpec, Emission, Form
 from kitaru_targets.common import (
     aws,
     chain,
@@ -70,12 +70,13 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
     declared = parameters.declared(plan, wiring.store, wiring.execution)
     limits.check(plan, wiring, declared, LIMITS)
     machine = _Machine(plan, wiring.about, defaults(plan, wiring, declared))
-    text = f"{json_format.dump(machine.document())}\n"
+    form = Form(machine.document(), json_format.dump_file)
+    text = form.text()
     limits.check_size(plan, text, LIMITS)
-    task = f"{json_format.dump(_task_definition(plan, wiring))}\n"
+    task = Form(_task_definition(plan, wiring), json_format.dump_file)
     asks = tuple(machine.asking)
-    files = {TASK_DEFINITION: task, **_schedule(plan, wiring)}
-    return Emission(text, machine.nodes, machine.groups, asks, files)
+    files = {TASK_DEFINITION: task.text(), **_schedule(plan, wiring)}
+    return Emission(text, machine.nodes, machine.groups, asks, files, form, {TASK_DEFINITION: task})
 
 
 def _schedule(plan: Plan, wiring: ContainerSpec) -> dict[str, str]:
