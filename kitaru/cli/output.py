@@ -59,13 +59,15 @@ class Output:
         """
         self._describes = True
 
-    def document(self, document: Any) -> None:
-        """Write the JSON document of the command."""
+    def document(self, document: Any, *, is_permission: bool = False) -> None:
+        """Write the JSON document of the command; see `permission`."""
         assert self._stdout is not None
         sys.stdout.flush()
         if self._enveloped:
             document = _envelope(document)
-        text = json.dumps(redacted_json(document), indent=2, ensure_ascii=False) + "\n"
+        if not is_permission:
+            document = redacted_json(document)
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         text = "\n".join(map(_escaped, text.split("\n")))
         data = text.encode("utf-8", "backslashreplace")
         with os.fdopen(self._stdout, "wb") as stream:
@@ -92,6 +94,10 @@ class Output:
             self.say(text)
         else:
             click.echo(_encodable(redacted(text), sys.stdout), color=True)
+
+    def permission(self, url: str) -> None:
+        """Write a URL that is itself a permission, which is hidden everywhere else."""
+        click.echo(_encodable(visible(url), sys.stdout))
 
     def note(self, text: str = "", hang: int | None = None, *, block: bool = False) -> None:
         """Write a line about progress to stderr. It is never part of the result.

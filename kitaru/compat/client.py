@@ -5,8 +5,9 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kitaru.compat.explaining import Explaining
 from kitaru.errors import NotFound, UsageError
@@ -21,6 +22,9 @@ from kitaru.stores.base import Store
 from kitaru.wire.records import AttemptRecord
 from kitaru.wire.starts import refuse_while_importing
 from kitaru.wire.structs import Struct, fields_of
+
+if TYPE_CHECKING:
+    from kitaru.runtime.executions.downloads import SignedURL
 
 R = TypeVar("R")
 
@@ -128,6 +132,30 @@ class Artifacts:
             f"There is no artifact {artifact_id!a}.",
             help="`client.artifacts.list(exec_id)` returns those of an execution, with their ids.",
         )
+
+    def url(self, exec_id: str, name: str, *, lifetime: timedelta | None = None) -> SignedURL:
+        """Return a URL of the bucket from which anybody can read an artifact until it expires.
+
+        The file contains bytes and images as they are, a string as text, and other values as JSON.
+
+        Args:
+            name: an artifact's name, or the id of an invocation.
+            lifetime: default 5 minutes, at most an hour.
+
+        Raises:
+            NotFound: there is no such execution or artifact.
+            StateError: the store cannot sign, or several invocations saved an artifact with this
+                name.
+            UsageError: the lifetime is shorter than a second, or longer than an hour.
+
+        Example:
+            client.artifacts.url(exec_id, "chart", lifetime=timedelta(minutes=1)).url
+        """
+        refuse_while_importing("client.artifacts.url(…)")
+        from kitaru.runtime.executions.downloads import LIFETIME, signed_url
+
+        whole = execution_id(self._store, exec_id)
+        return signed_url(self._store, whole, name, LIFETIME if lifetime is None else lifetime)
 
 
 def stored_artifacts(journal: Journal) -> list[StoredArtifact]:

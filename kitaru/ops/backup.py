@@ -282,7 +282,8 @@ def _execution(source: Store, exec_id: str) -> Iterator[tuple[str, bytes]]:
     record = keys.execution(exec_id)
     known: set[str] = set()
     for _ in range(_LOOKS):
-        found = set(source.list(keys.home(exec_id)))
+        copies = keys.downloads(exec_id)
+        found = {key for key in source.list(keys.home(exec_id)) if not key.startswith(copies)}
         if found <= known:
             yield from existing(source, [record] if record in known else [])
             return

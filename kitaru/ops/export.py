@@ -31,8 +31,8 @@ MAX_EXPORT_BYTES = 256 * 1024 * 1024
 
 _FORMAT = 1
 _VALUE = re.compile(r"x/[^/]+/blob/[0-9a-f]{64}$")
-# Markers of processes, which do not exist where the execution is imported.
-_PASSING = ("process", "attending", "beat")
+# Markers of processes, which do not exist where the execution is imported, and copies of values.
+_PASSING = ("process", "attending", "beat", "download")
 
 
 def export(store: Store, exec_id: str) -> dict[str, Any]:
@@ -157,6 +157,8 @@ def _read(document: Any) -> tuple[str, dict[str, bytes]]:
     except UsageError as error:
         raise _no_export(error.message) from None
     for key in objects:
+        if key.startswith(keys.downloads(exec_id)):
+            raise _no_export(f"{key} is a copy, which no export contains.")
         if not (key.startswith(keys.home(exec_id)) or _VALUE.match(key) or _is_hint(key, exec_id)):
             raise _no_export(f"{key} is no object of {exec_id}.")
     if keys.execution(exec_id) not in objects:

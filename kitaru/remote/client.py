@@ -31,6 +31,7 @@ from kitaru.remote.view import (
 )
 from kitaru.runtime.executions.comparison import Comparison, Row, Side
 from kitaru.runtime.executions.deployments import Deployment
+from kitaru.runtime.executions.downloads import SignedURL
 from kitaru.runtime.executions.listing import Listed, Page
 from kitaru.runtime.journal.audit import AuditEntry, AuditPage
 from kitaru.runtime.journal.effort import Effort
@@ -647,6 +648,13 @@ class RemoteArtifacts:
             if one.id == artifact_id:
                 return one
         raise NotFound(f"There is no artifact {artifact_id!a}.")
+
+    def url(self, exec_id: str, name: str, *, lifetime: timedelta | None = None) -> SignedURL:
+        """Return a URL from which anybody can read an artifact; see `Artifacts.url`."""
+        refuse_while_importing("client.artifacts.url(…)")
+        seconds = None if lifetime is None else int(lifetime.total_seconds())
+        path = ("executions", exec_id, "signed-urls", name)
+        return SignedURL(**self._connection.get(*path, seconds=seconds))
 
 
 class RemoteTokens:

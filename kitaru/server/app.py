@@ -60,6 +60,7 @@ def make_app(
     oidc: OpenIDConnect | None = None,
     limits: Limits | None = None,
     dispatcher: Dispatcher | None = None,
+    signs_urls: bool = True,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
     """Return the application of a store.
@@ -72,6 +73,7 @@ def make_app(
         oidc: the provider with which people log in.
         limits: limits of requests.
         dispatcher: the dispatcher of this process, which continues what requests record.
+        signs_urls: whether files of values are read from the bucket, by signed URLs.
         is_stopping: whether the process is about to end: it is not ready, and streams end.
     """
     app = FastAPI(
@@ -90,6 +92,7 @@ def make_app(
     )
     app.state.client = KitaruClient(store)
     app.state.dispatcher = dispatcher
+    app.state.signs_urls = signs_urls
     _add_mcp(app)
     measured = metrics.Metrics()
     app.state.feeds = Feeds(store, measured, is_stopping)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.ops.cancel import cancel
@@ -15,6 +15,7 @@ from kitaru.ops.replay import replay
 from kitaru.ops.resume import check_elsewhere, resume
 from kitaru.ops.retry import retry
 from kitaru.runtime.executions.artifacts import each_artifact, find_artifact
+from kitaru.runtime.executions.downloads import LIFETIME, MAX_LIFETIME, read_file, sign, signed_url
 from kitaru.runtime.executions.invocation_ref import execution_id
 from kitaru.runtime.executions.replay import Changes
 from kitaru.runtime.journal.to_json import as_json
@@ -211,6 +212,60 @@ def download_artifact(client: Client, exec_id: Exec, name: Name) -> JSON:
         "content-security-policy": "sandbox; default-src 'none'",
     }
     return JSON(value, headers=headers, media_type="application/octet-stream")
+
+
+@router.get(
+    "/{exec_id}/files/{name:path}",
+    response_class=Response,
+    responses=problems(404, 409)
+    | {
+        200: {"description": "The file.", "content": {"application/octet-stream": {}}},
+        307: {"description": "The file is at a signed URL of the bucket."},
+    },
+)
+@needs(VIEWER)
+def get_file(request: Request, client: Client, exec_id: Exec, name: Name) -> Response:
+    """Return a value as a file: bytes and images as they are, a string as text, others as JSON.
+
+    Where the store can sign URLs, the response is a redirection to the bucket, which is valid for
+    five minutes. `kitaru serve --no-signed-urls` always returns the file itself.
+    """
+    whole = execution_id(client.store, exec_id)
+    found = read_file(client.store, whole, name)
+    signed = None
+    if request.app.state.signs_urls:
+        signed = sign(client.store, whole, found, LIFETIME)
+    if signed is not None:
+        return RedirectResponse(signed.url, 307)
+    headers = {
+        "content-disposition": f'attachment; filename="{found.name}"',
+        "content-security-policy": "sandbox; default-src 'none'",
+    }
+    return Response(found.data, headers=headers, media_type="application/octet-stream")
+
+
+@router.get(
+    "/{exec_id}/signed-urls/{name:path}",
+    response_model=models.SignedURL,
+    responses=problems(404, 409),
+)
+@needs(VIEWER)
+def get_signed_url(
+    client: Client,
+    exec_id: Exec,
+    name: Name,
+    seconds: Annotated[
+        int, Query(ge=1, le=MAX_LIFETIME.seconds, description="Time until it expires.")
+    ] = LIFETIME.seconds,
+) -> JSONResponse:
+    """Return a URL of the bucket from which anybody can read a value as a file until it expires.
+
+    Stores without a bucket cannot sign: 409.
+    """
+    whole = execution_id(client.store, exec_id)
+    signed = signed_url(client.store, whole, name, timedelta(seconds=seconds))
+    # The URL is a permission, which other responses hide.
+    return JSONResponse(fields_of(signed))
 
 
 @router.get("/{exec_id}/lineage", response_model=models.Lineage, responses=problems(404))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 from kitaru.errors import RoleDenied
 from kitaru.ops.access import matches
 from kitaru.runtime.journal.record_store import RecordStore
-from kitaru.stores.base import Store, existing
+from kitaru.stores.base import Sharing, Store, existing
 from kitaru.wire import keys
 from kitaru.wire.records import ExecutionRecord, LaunchRecord
 
@@ -47,6 +48,12 @@ class LimitedStore:
         for key, _ in objects:
             self._check(key)
         return self._store.create_all(objects)
+
+    def share(self, key: str, value: bytes, name: str, lifetime: timedelta) -> str | None:
+        self._check(key)
+        if not isinstance(self._store, Sharing):
+            return None
+        return self._store.share(key, value, name, lifetime)
 
     def get(self, key: str) -> bytes | None:
         return self._store.get(key) if self._may_read(key) else None

@@ -472,6 +472,18 @@ class Artifact(Document):
     is_complete: bool
 
 
+class SignedURL(Document):
+    """A URL of the bucket from which anybody can read a value until it expires.
+
+    `name` is that of the file, `size` its bytes.
+    """
+
+    url: str
+    expires_at: str
+    name: str
+    size: int
+
+
 class Lineage(Document):
     """The earlier invocations whose results each invocation used."""
 

@@ -51,6 +51,7 @@ class Service:
         grace: seconds that requests get to end when the service stops.
         dispatch: whether answered and invoked executions continue by themselves.
         processes: maximum number of executions of the target `local` at a time.
+        signed_urls: whether files of values are read from the bucket, by signed URLs.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +64,7 @@ class Service:
     grace: int = 30
     dispatch: bool = True
     processes: int = 2
+    signed_urls: bool = True
 
     @property
     def has_accounts(self) -> bool:
@@ -265,6 +267,7 @@ def make_server(
         oidc=_provider(service),
         limits=limits,
         dispatcher=dispatcher,
+        signs_urls=service.signed_urls,
         is_stopping=lambda: server.should_exit,
     )
     config = uvicorn.Config(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from kitaru.errors import UsageError
 from kitaru.wire.limits import MAX_KEY_CHARACTERS
@@ -93,6 +94,19 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close the connections. The store is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """A store that gives people a file without credentials of the store."""
+
+    def share(self, key: str, value: bytes, name: str, lifetime: timedelta) -> str | None:
+        """Create the object if it is absent, and return a URL from which anybody can read it.
+
+        Browsers save it as a file called `name`, and never show it as a page. The URL expires after
+        `lifetime`. Return None if the credentials of the store cannot sign.
+        """
         ...
 
 

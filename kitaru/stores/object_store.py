@@ -99,6 +99,24 @@ class ObjectStore:
     def create_all(self, objects: Sequence[tuple[str, bytes]]) -> list[bool]:
         return _results([_started(self._requests, partial(self.create, *pair)) for pair in objects])
 
+    def share(self, key: str, value: bytes, name: str, lifetime: timedelta) -> str | None:
+        check_key(key)
+        # The address is that of the bucket, where other pages may be served from, so a browser must
+        # never show the file.
+        headers = {
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "Content-Type": "application/octet-stream",
+        }
+        is_new = self._with_retry(lambda: self._create(key, value, headers))
+        if not is_new and not self._with_retry(lambda: self._has(key, headers)):
+            # Another program copied the object here, without its headers.
+            return None
+        try:
+            return str(self._obstore.sign(self._store, "GET", key, lifetime))
+        except (self._obstore.exceptions.BaseError, OSError, ValueError):
+            # Credentials without a key, such as a token, cannot sign everywhere.
+            return None
+
     def get(self, key: str) -> bytes | None:
         return self._with_retry(lambda: self._get(key))
 
@@ -132,11 +150,13 @@ class ObjectStore:
         self._callers.drain()
         self._requests.drain()
 
-    def _create(self, key: str, value: bytes) -> bool:
+    def _create(self, key: str, value: bytes, headers: dict[str, str] | None = None) -> bool:
         store = self._store if len(value) < _LARGE_BYTES else self._slow_store()
         try:
             # Use one PUT for every size: a multipart upload does not support create-only.
-            self._obstore.put(store, key, value, mode="create", use_multipart=False)
+            self._obstore.put(
+                store, key, value, mode="create", use_multipart=False, attributes=headers
+            )
         except self._obstore.exceptions.AlreadyExistsError:
             return False
         return True
@@ -148,6 +168,10 @@ class ObjectStore:
             if _names(_NO_BUCKET, error):
                 raise
             return None
+
+    def _has(self, key: str, headers: dict[str, str]) -> bool:
+        found = self._obstore.get(self._store, key).attributes
+        return all(found.get(name) == value for name, value in headers.items())
 
     def _delete(self, key: str) -> None:
         try:

@@ -219,6 +219,15 @@ def intent(exec_id: str, id: str) -> str:
     return f"x/{exec_id}/intent/{id}"
 
 
+def downloads(exec_id: str) -> str:
+    return f"x/{exec_id}/download/"
+
+
+def download(exec_id: str, digest: str) -> str:
+    """Return the key of a copy of a value for people, by the digest of its name and content."""
+    return f"{downloads(exec_id)}{digest}"
+
+
 def bundle(digest: str) -> str:
     return f"bundle/{digest.removeprefix('sha256:')}"
 

@@ -67,6 +67,8 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     f"{API}/executions/{{exec_id}}/artifacts": (VIEWER, None),
     f"{API}/executions/{{exec_id}}/artifacts/{{name:path}}": (VIEWER, None),
     f"{API}/executions/{{exec_id}}/downloads/{{name:path}}": (VIEWER, None),
+    f"{API}/executions/{{exec_id}}/files/{{name:path}}": (VIEWER, None),
+    f"{API}/executions/{{exec_id}}/signed-urls/{{name:path}}": (VIEWER, None),
     f"{API}/executions/{{exec_id}}/lineage": (VIEWER, None),
     f"{API}/executions/{{exec_id}}/diff/{{other}}": (VIEWER, None),
     f"{API}/executions/{{exec_id}}/cancel": (None, OPERATOR),

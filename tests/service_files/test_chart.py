@@ -56,6 +56,7 @@ ALL = {
     },
     "podDisruptionBudget": {"maxUnavailable": "50%"},
     "graceSeconds": 60,
+    "signedUrls": False,
     "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
     "temporarySize": "5Gi",
     "podLabels": {"azure.workload.identity/use": "true"},

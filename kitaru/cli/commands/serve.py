@@ -45,13 +45,19 @@ SECRET = "KITARU_OIDC_SECRET"
     "--dispatch/--no-dispatch", default=True, show_default=True,
     help="Continue answered and invoked executions, as `kitaru dispatcher run` does.",
 )  # fmt: skip
+@click.option(
+    "--signed-urls/--no-signed-urls", default=True, show_default=True,
+    help="Let browsers read files of values from the bucket, by signed URLs. Without: from the "
+    "service, such as for a bucket that only the service can reach.",
+)  # fmt: skip
 @options.processes
 @options.store
 @options.as_json
 @options.pass_output
 def serve(
     output: Output, host: str, port: int, allow_hosts: tuple[str, ...], accounts: bool,
-    grace: int, is_demo: bool, dispatch: bool, processes: int, store: str | None,
+    grace: int, is_demo: bool, dispatch: bool, signed_urls: bool, processes: int,
+    store: str | None,
 ) -> None:  # fmt: skip
     """Serve the executions of a store, as pages and over HTTP, until Ctrl-C or SIGTERM.
 
@@ -72,6 +78,7 @@ def serve(
         grace=grace,
         dispatch=dispatch,
         processes=processes,
+        signed_urls=signed_urls,
     )
     service.check()
     if is_demo and store is not None:
