@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kitaru.server import documentation
 from kitaru.version import VERSION
 
 from .conftest import ROOT, Installed, tracked
@@ -46,6 +47,11 @@ def names(wheel: Path) -> set[str]:
 def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None:
     roots = {name.split("/")[0] for name in names(wheel)}
     assert {r for r in roots if not r.endswith(".dist-info")} == set(PACKAGES)
+
+
+def test_the_documentation_for_agents_is_in_the_wheel(wheel: Path) -> None:
+    found = {name for name in names(wheel) if name.startswith("kitaru/server/docs/")}
+    assert {f"kitaru/server/docs/{page}.md" for page in documentation.pages()} <= found
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -133,7 +133,7 @@ def test_every_path_declares_its_role() -> None:
 def test_every_tool_declares_its_role() -> None:
     tools = _Tools(KitaruClient(open_store("memory:tools")))
     make_mcp(tools.whole, is_local=True)
-    for tool in (*tools.reading, *tools.writing, *tools.destroying, tools.check_flow):
+    for tool in (*tools.reading, *tools.writing, *tools.destroying, *tools.of_files):
         name, need = tool.__name__, need_of(tool)
         role = (
             APPROVER if name in APPROVER_TOOLS else OPERATOR if name in OPERATOR_TOOLS else VIEWER

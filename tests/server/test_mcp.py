@@ -15,6 +15,8 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from kitaru.client import KitaruClient
+from kitaru.errors import EnvironmentFailure
+from kitaru.server import analysis, documentation
 from kitaru.stores.base import Store
 
 from .conftest import Running, begin, serving
@@ -80,7 +82,8 @@ def test_tools_say_what_they_change(service: Running) -> None:
         assert not tools["answer_wait"].destructive_hint
         assert tools["cancel_execution"].destructive_hint
         # Files of the service's machine are not for its clients.
-        assert "check_flow" not in tools
+        assert not {"check_flow", "compile_flow", "explain_flow"} & tools.keys()
+        assert tools["compile_source"].read_only_hint
 
     over_http(service, use)
 
@@ -134,6 +137,93 @@ def test_http_needs_the_token(store: Store) -> None:
         assert raised.value is not None
 
 
+SOURCE = """from kitaru import checkpoint, flow
+
+@checkpoint
+def draft(topic: str) -> str:
+    return topic
+
+@flow
+def review(topic: str) -> str:
+    return draft(topic)
+
+raise SystemExit("the source is imported")
+"""
+
+
+async def use_the_compiler(session: Any, tools: str, name: str, subject: str) -> None:
+    """Check, explain and compile `SOURCE`, as a file or as a text."""
+    given = {name: subject}
+    assert (await ask(session, f"check_{tools}", **given)) == {"is_fatal": False, "diagnostics": []}
+    explained = await ask(session, f"explain_{tools}", **given, target="vertex", limit=1)
+    [part] = explained["parts"]
+    assert (part["kind"], part["name"], explained["next_skip"]) == ("cut", "draft", None)
+    compiled = await ask(session, f"compile_{tools}", **given, target="vertex")
+    assert compiled["steps"] == ["draft"] and compiled["file"] == "pipeline.yaml"
+    assert "deploymentSpec" in compiled["text"]
+    assert "bundle.zip" not in compiled["files"] and "directory" not in compiled
+
+
+async def read_the_documentation(session: Any) -> None:
+    found = (await ask(session, "search_docs", query="what is in the key of the cache?"))["items"]
+    assert found[0]["page"] == "how-to/cache" and "key" in found[0]["excerpt"]
+    assert (await ask(session, "search_docs", query='"page") OR NEAR(* :'))["items"]
+    assert (await ask(session, "search_docs", query="…"))["items"] == []
+    page, skip = "", 0
+    while skip is not None:
+        part = await ask(session, "read_docs", page="reference/rules", skip=skip)
+        page, skip = page + part["text"], part["next_skip"]
+    assert page == documentation.read("reference/rules") and len(page) > 40_000
+    assert "NotFound" in await refused(session, "read_docs", page="../../README")
+    listed = {str(one.uri): one for one in (await session.list_resources()).resources}
+    assert listed["kitaru://docs/how-to/replay"].title == "Resume, retry and replay"
+    text = (await session.read_resource("kitaru://docs/how-to/replay")).contents[0].text
+    assert text == documentation.read("how-to/replay")
+    long = (await session.read_resource("kitaru://docs/reference/rules")).contents[0].text
+    assert len(long) < 20_000 and "read_docs('reference/rules', skip=16000)" in long
+
+
+def test_an_agent_reads_the_documentation_and_compiles_a_source(
+    service: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The compiler of a client's source sees neither the settings nor the folder of the service.
+    (tmp_path / "pyproject.toml").write_text("[tool.kitaru]\nimage = 5\n")
+    (tmp_path / "kitaru.py").write_text("raise SystemExit('a module of the folder is imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KITARU_IMAGE", "secret/image:1")
+
+    async def use(session: Any) -> None:
+        await read_the_documentation(session)
+        await use_the_compiler(session, "source", "source", SOURCE)
+        given = {"source": SOURCE, "target": "vertex"}
+        plan = await ask(session, "compile_source", **given, file="plan.json", skip=10)
+        assert len(plan["text"]) == plan["files"]["plan.json"] - 10
+        assert "secret/image" not in plan["text"]
+        error = await refused(session, "compile_source", **given, file="../../pyproject.toml")
+        assert "NotFound" in error
+        await refused(session, "compile_source", source=SOURCE, target="--help")
+        found = await ask(session, "check_source", source="def (:\n")
+        assert found["is_fatal"] and found["diagnostics"][0]["code"] == "KIT101"
+        error = await refused(session, "explain_source", source="x = 1\n", target="vertex")
+        assert "KIT103" in error and "flow.py:1:1" in error
+        assert await refused(session, "check_source", source="#" * 200_001)
+
+    over_http(service, use)
+
+
+def test_a_source_that_needs_too_much_ends_its_process_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(analysis, "_LIMITED", "import os; os.abort()")
+    with analysis.of_source(SOURCE) as subject:
+        with pytest.raises(EnvironmentFailure, match="cannot be analysed"):
+            subject.check()
+        monkeypatch.setattr(analysis, "_LIMITED", "import time; time.sleep(600)")
+        monkeypatch.setattr(analysis, "_SECONDS", 0.1)
+        with pytest.raises(EnvironmentFailure, match="cannot be analysed"):
+            subject.check()
+
+
 def test_stdio_reads_files_and_writes_nothing_with_read_only(store: Store, tmp_path: Path) -> None:
     begin(store, "review", "e4", "tea")
     flow = tmp_path / "flow.py"
@@ -144,6 +234,10 @@ def test_stdio_reads_files_and_writes_nothing_with_read_only(store: Store, tmp_p
         assert "answer_wait" not in names and "cancel_execution" not in names
         found = await ask(session, "check_flow", flow=str(flow))
         assert found["is_fatal"] and found["diagnostics"][0]["code"] == "KIT106"
+        (tmp_path / "review.py").write_text(SOURCE)
+        await use_the_compiler(session, "flow", "flow", str(tmp_path / "review.py"))
+        await refused(session, "check_flow", flow="--help")
+        await read_the_documentation(session)
         rule = await ask(session, "explain_rule", code="KIT106")
         assert "KIT106" in rule["text"]
         assert (await ask(session, "list_executions"))["items"][0]["exec_id"] == "e4"

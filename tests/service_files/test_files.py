@@ -80,7 +80,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, folder / name)
     assert {one.name for one in folder.iterdir()} >= {"kitaru", "compiler", "constraints.txt"}
-    assert not {one.name for one in folder.iterdir()} & {"tests", "docs", ".git", ".github"}
+    assert not {one.name for one in folder.iterdir()} & {"tests", "website", ".git", ".github"}
     return folder
 
 
