@@ -18,8 +18,10 @@ from kitaru.compat.client import overridden
 from kitaru.errors import NotFound, UsageError
 from kitaru.ops.channels import ChannelInfo
 from kitaru.ops.events import Event, checked
+from kitaru.ops.many import Done
 from kitaru.ops.model_usage import By, Usage
 from kitaru.ops.notifications import Notification, Sent
+from kitaru.ops.replay_many import Replayed
 from kitaru.ops.schedules import Schedule
 from kitaru.ops.tokens import CreatedToken, Token
 from kitaru.remote.connection import Connection
@@ -46,6 +48,8 @@ from kitaru.wire.tags import check_tags
 from kitaru.wire.times import written
 
 _AT_ONCE = 500
+# The newest executions that are searched for many replays.
+_WITHIN = 10_000
 _DAY = timedelta(days=1)
 
 
@@ -302,6 +306,68 @@ class RemoteExecutions:
         source = self.get(exec_id).exec_id
         found = self._connection.send("POST", "executions", source, "replay", body=body)
         return RemoteReplayHandle(self._connection, found["exec_id"], found["flow"], source)
+
+    def cancel_many(
+        self, where: Iterable[str], *, limit: int = 100, within: int = 10_000
+    ) -> builtins.list[Done]:
+        """Cancel the newest executions that a filter selects; see `Executions.cancel_many`."""
+        refuse_while_importing("client.executions.cancel_many(…)")
+        return self._many("cancel", where, limit, within)
+
+    def retry_many(
+        self, where: Iterable[str], *, limit: int = 100, within: int = 10_000
+    ) -> builtins.list[Done]:
+        """Retry the newest failed executions of deployed flows; see `Executions.retry_many`."""
+        refuse_while_importing("client.executions.retry_many(…)")
+        return self._many("retry", where, limit, within)
+
+    def replay_many(
+        self,
+        *,
+        flow: str | None = None,
+        status: str | None = None,
+        where: Iterable[str] = (),
+        limit: int = 20,
+        start: str = "",
+        at_failure: bool = False,
+        results: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        models: Mapping[str, str] | None = None,
+        reuse_unchanged: bool = False,
+    ) -> builtins.list[Replayed]:
+        """Replay the newest executions of a deployed flow or a status, and compare them.
+
+        It returns when all replays have ended or wait; see `Executions.replay_many`.
+        """
+        refuse_while_importing("client.executions.replay_many(…)")
+        named = {"flow": flow, "status": status}
+        more = [f"{name}={value}" for name, value in named.items() if value is not None]
+        changes = {
+            "start": start,
+            "at_failure": at_failure,
+            "results": dict(results or {}),
+            "inputs": dict(inputs or {}),
+            "models": dict(models or {}),
+            "reuse_unchanged": reuse_unchanged,
+        }
+        done = self._many("replay", [*where, *more], limit, _WITHIN, changes=changes)
+        return [self._replayed(one) for one in done]
+
+    def _replayed(self, one: Done) -> Replayed:
+        if not one.replay:
+            return Replayed(one.exec_id, error=one.error)
+        RemoteHandle(self._connection, one.replay, one.flow).settle()
+        return Replayed(one.exec_id, self.diff(one.exec_id, one.replay))
+
+    def _many(
+        self, verb: str, where: Iterable[str], limit: int, within: int, **more: Any
+    ) -> builtins.list[Done]:
+        """Preview what a filter selects, and do it with exactly these executions."""
+        body = {"where": [*where], "limit": limit, "within": within, **more}
+        found = self._connection.send("POST", "many", verb, body=body)
+        confirmed = {**body, "confirm": found["confirm"]}
+        found = self._connection.send("POST", "many", verb, body=confirmed)
+        return [Done(**one) for one in found["done"]]
 
     def abort(self, exec_id: str, wait: str | None = None) -> RemoteExecutionView:
         """Cancel the execution instead of answering a pending wait; see `Executions.abort`."""

@@ -126,7 +126,10 @@ class Subject:
         finally:
             _running.release()
         if done.returncode == 0 or (expects_findings and done.stdout.strip()):
-            found: dict[str, Any] = json.loads(done.stdout)
+            try:
+                found: dict[str, Any] = json.loads(done.stdout)
+            except ValueError:
+                raise _too_much() from None
             return found
         raise _error(done.stderr)
 

@@ -22,6 +22,7 @@ from kitaru.server import (
     events,
     executions,
     flows,
+    many,
     memory,
     metrics,
     notifications,
@@ -109,6 +110,7 @@ def make_app(
     _add_status(app, store, measured, is_stopping)
     for module in (
         executions,
+        many,
         waits,
         flows,
         schedules,

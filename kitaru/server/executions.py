@@ -17,7 +17,6 @@ from kitaru.ops.retry import retry
 from kitaru.runtime.executions.artifacts import each_artifact, find_artifact
 from kitaru.runtime.executions.downloads import LIFETIME, MAX_LIFETIME, read_file, sign, signed_url
 from kitaru.runtime.executions.invocation_ref import execution_id
-from kitaru.runtime.executions.replay import Changes
 from kitaru.runtime.journal.to_json import as_json
 from kitaru.server import models
 from kitaru.server.access import needs
@@ -33,6 +32,7 @@ from kitaru.server.context import (
     started,
 )  # fmt: skip
 from kitaru.server.feeds import MEDIA_TYPE, Feeds, Output, Progress
+from kitaru.server.many import changes_of
 from kitaru.server.previews import preview
 from kitaru.server.problems import JSON
 from kitaru.status import ExecutionStatus
@@ -348,8 +348,5 @@ def replay_execution(client: Client, exec_id: Exec, body: models.ReplayChanges) 
     """Start a new execution that reuses the records before `start`, on the target of the source."""
     whole = execution_id(client.store, exec_id)
     check_elsewhere(client.store, whole, "replay")
-    changes = Changes(
-        body.start, body.at_failure, body.results, body.inputs, body.models, body.reuse_unchanged
-    )
-    done = replay(client.store, whole, changes)
+    done = replay(client.store, whole, changes_of(body))
     return started(client.store, done.handle.exec_id, done.submission)

@@ -27,10 +27,19 @@ from kitaru.client import KitaruClient
 from kitaru.errors import KitaruError
 from kitaru.ops.access import APPROVER, OPERATOR, VIEWER
 from kitaru.ops.model_usage import By
-from kitaru.server import documentation, executions, flows, memory, usage, waits
+from kitaru.server import documentation, executions, flows, many, memory, usage, waits
 from kitaru.server.access import Need, client_for, need_of, needs, principal
 from kitaru.server.analysis import MOST_SOURCE, of_file, of_source
-from kitaru.server.models import Answer, Invoke, MemoryWrite, ReplayChanges, SentSignal, TagMove
+from kitaru.server.models import (
+    Answer,
+    Invoke,
+    Many,
+    ManyReplays,
+    MemoryWrite,
+    ReplayChanges,
+    SentSignal,
+    TagMove,
+)
 from kitaru.server.previews import within
 from kitaru.status import ExecutionStatus
 from kitaru.version import VERSION
@@ -38,6 +47,8 @@ from kitaru.wire.redaction import redacted_json
 from kitaru.wire.structs import fields_of
 
 MOST_CHARACTERS = 40_000
+# The newest executions that are searched for many.
+_WITHIN = 10_000
 # Of a text that has pages. JSON writes some characters as six.
 _MOST_TEXT = 16_000
 
@@ -54,6 +65,11 @@ Exec = Annotated[
 Limit = Annotated[int, Field(ge=1, le=200, description="Maximum number of items.")]
 Skip = Annotated[int, Field(ge=0, description="Number of items to skip.")]
 Invocation = Annotated[str | None, Field(description="Only this invocation.")]
+Conditions = Annotated[
+    list[str],
+    Field(min_length=1, description="Conditions such as `flow=review` or `older_than=2d`."),
+]
+Confirm = Annotated[str, Field(description="`confirm` of the preview, to do it.")]
 Flow = Annotated[str, Field(description="Name of a deployed flow.")]
 Scope = Annotated[str, Field(description="`namespace:NAME`, `flow:NAME` or `execution:ID`.")]
 Source = Annotated[
@@ -248,15 +264,16 @@ class _Tools:
         """The tools that start or continue something."""
         return (
             self.answer_wait, self.send_signal, self.invoke_flow, self.resume_execution,
-            self.retry_execution, self.replay_execution, self.set_memory,
+            self.retry_execution, self.replay_execution, self.retry_executions,
+            self.replay_executions, self.set_memory,
         )  # fmt: skip
 
     @property
     def destroying(self) -> tuple[Callable[..., Any], ...]:
         """The tools that end something, or change what others use."""
         return (
-            self.cancel_execution, self.abort_wait, self.move_tag, self.remove_tag,
-            self.delete_memory,
+            self.cancel_execution, self.cancel_executions, self.abort_wait, self.move_tag,
+            self.remove_tag, self.delete_memory,
         )  # fmt: skip
 
     @needs(VIEWER)
@@ -400,6 +417,45 @@ class _Tools:
              "reuse_unchanged": reuse_unchanged}
         )  # fmt: skip
         return executions.replay_execution(self._client, exec_id, changes)
+
+    @needs(OPERATOR)
+    def cancel_executions(self, where: Conditions, confirm: Confirm = "", limit: Limit = 20) -> Any:
+        """Cancel all executions that a filter selects. They cannot be continued.
+
+        Without `confirm`, nothing is done, and those selected are returned.
+        """
+        body = Many(where=where, confirm=confirm, limit=limit, within=_WITHIN)
+        return many.cancel_executions(self._client, body)
+
+    @needs(OPERATOR)
+    def retry_executions(self, where: Conditions, confirm: Confirm = "", limit: Limit = 20) -> Any:
+        """Retry all failed executions of deployed flows that a filter selects.
+
+        Without `confirm`, nothing is done, and those selected are returned.
+        """
+        body = Many(where=where, confirm=confirm, limit=limit, within=_WITHIN)
+        return many.retry_executions(self._client, body)
+
+    @needs(OPERATOR)
+    def replay_executions(
+        self, where: Conditions, confirm: Confirm = "", limit: Limit = 20,
+        start: Annotated[str, Field(description="First invocation to run again.")] = "",
+        inputs: Annotated[
+            dict[str, Any] | None, Field(description="Inputs to change, by name.")
+        ] = None,
+        models: Annotated[
+            dict[str, str] | None, Field(description="Models to use, by alias.")
+        ] = None,
+    ) -> Any:  # fmt: skip
+        """Replay all executions of deployed flows that a filter selects, with the same changes.
+
+        Without `confirm`, nothing is done, and those selected are returned.
+        """
+        changes = {"start": start, "inputs": inputs or {}, "models": models or {}}
+        body = ManyReplays.model_validate(
+            {"where": where, "confirm": confirm, "limit": limit, "changes": changes}
+        )
+        return many.replay_executions(self._client, body)
 
     @needs(VIEWER)
     def list_flows(self) -> Any:

@@ -539,6 +539,52 @@ class ReplayChanges(Body):
     )
 
 
+class Many(Body):
+    """A filter of executions to cancel or retry, and the confirmation of its preview."""
+
+    where: list[str] = Field(
+        min_length=1,
+        max_length=50,
+        description="Conditions such as `flow=review` or `older_than=2d`, which must all hold.",
+    )
+    limit: int = Field(100, ge=1, le=500, description="Maximum number of executions.")
+    within: int = Field(10_000, ge=1, le=10**6, description="Search the newest N executions.")
+    confirm: str = Field("", description="`confirm` of the preview. Empty for a preview.")
+
+
+class ManyReplays(Many):
+    """A filter of executions to replay, all with the same changes."""
+
+    changes: ReplayChanges = Field(default_factory=lambda: ReplayChanges.model_validate({}))
+
+
+class Done(Document):
+    """What was done with one execution: its status now, or why nothing was done.
+
+    `replay` is the execution that replays it, if there is one.
+    """
+
+    exec_id: str
+    flow: str
+    status: ExecutionStatus
+    error: str
+    replay: str
+
+
+class Confirmed(Document):
+    """The executions that a filter selects, and what was done with each after a confirmation.
+
+    `confirm` names exactly these executions and begins with their number. `done` is empty for a
+    preview. `has_more`: the filter may select further executions.
+    """
+
+    items: list[ListedExecution]
+    count: int
+    confirm: str
+    has_more: bool
+    done: list[Done]
+
+
 class Version(Document):
     """One version of a deployed flow, with the tags that point to it."""
 

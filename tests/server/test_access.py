@@ -71,6 +71,9 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     f"{API}/executions/{{exec_id}}/signed-urls/{{name:path}}": (VIEWER, None),
     f"{API}/executions/{{exec_id}}/lineage": (VIEWER, None),
     f"{API}/executions/{{exec_id}}/diff/{{other}}": (VIEWER, None),
+    f"{API}/many/cancel": (None, OPERATOR),
+    f"{API}/many/retry": (None, OPERATOR),
+    f"{API}/many/replay": (None, OPERATOR),
     f"{API}/executions/{{exec_id}}/cancel": (None, OPERATOR),
     f"{API}/executions/{{exec_id}}/resume": (None, OPERATOR),
     f"{API}/executions/{{exec_id}}/retry": (None, OPERATOR),
@@ -110,6 +113,7 @@ APPROVER_TOOLS = {"answer_wait", "abort_wait"}
 OPERATOR_TOOLS = {
     "invoke_flow", "cancel_execution", "resume_execution", "retry_execution", "replay_execution",
     "move_tag", "remove_tag", "set_memory", "delete_memory", "send_signal",
+    "cancel_executions", "retry_executions", "replay_executions",
 }  # fmt: skip
 _READS = {"GET", "HEAD"}
 

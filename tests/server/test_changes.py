@@ -80,6 +80,21 @@ def test_a_flow_is_invoked_answered_and_replayed(deployed: Running) -> None:
     refused = deployed.post(f"/executions/{exec_id}/retry")
     problem(refused, 409, "StateError")
 
+    # The same for all that a filter selects.
+    body = {"where": ["flow=review", "status=completed"], "changes": changed}
+    preview = good(deployed.post("/many/replay", body))
+    assert [one["exec_id"] for one in preview["items"]] == [exec_id]
+    [one] = good(deployed.post("/many/replay", {**body, "confirm": preview["confirm"]}))["done"]
+    assert (one["exec_id"], one["error"]) == (exec_id, "")
+    settled(deployed, one["replay"], "failed")
+    remote = KitaruClient(deployed.url).executions
+    ended = {one.exec_id: one.status for one in remote.retry_many(["flow=review"])}
+    assert ended.keys() >= {one["replay"], replayed["exec_id"]}
+    for failed_id in ended:
+        settled(deployed, failed_id, "failed")
+    [again] = remote.replay_many(flow="review", status="completed", reuse_unchanged=True)
+    assert (again.source, again.error, again.is_same) == (exec_id, "", True)
+
 
 def test_a_key_starts_one_execution(deployed: Running) -> None:
     body = {"inputs": {"topic": "cats"}, "tag": "stable"}
@@ -134,6 +149,51 @@ def test_the_code_of_local_executions_is_never_run(service: Running, verb: str) 
     begin(service.store, "failing", "failed-1", "owls")
     found = problem(service.post(f"/executions/failed-1/{verb}", {}), 409, "StateError")
     assert f"kitaru executions {verb} failed-1" in found["help"]
+
+
+def test_many_executions_are_cancelled_after_a_preview(service: Running) -> None:
+    for number in range(3):
+        begin(service.store, "review", f"waits-{number}", "cats")
+    begin(service.store, "plain", "done", "cats")
+    body: dict[str, Any] = {"where": ["flow=review", "input.topic=cats"]}
+    preview = good(service.post("/many/cancel", body))
+    ids = [one["exec_id"] for one in preview["items"]]
+    assert sorted(ids) == ["waits-0", "waits-1", "waits-2"]
+    assert (preview["count"], preview["done"], preview["has_more"]) == (3, [], False)
+    assert preview["confirm"].startswith("3-")
+    # One more, and the confirmation is not for it.
+    begin(service.store, "review", "waits-3", "cats")
+    confirmed = {**body, "confirm": preview["confirm"]}
+    for wrong in (confirmed, {**body, "confirm": "4"}):
+        problem(service.post("/many/cancel", wrong), 409, "StateError")
+    assert service.get("/executions/waits-0")["status"] == "waiting"
+    few = good(service.post("/many/cancel", {**body, "limit": 1}))
+    assert ([one["exec_id"] for one in few["items"]], few["has_more"]) == (["waits-3"], True)
+    # That of a cancellation confirms no replay.
+    for verb, status, code in (("replay", 409, "StateError"), ("retry", 409, "StateError")):
+        problem(service.post(f"/many/{verb}", {**body, "confirm": few["confirm"]}), status, code)
+    preview = good(service.post("/many/cancel", body))
+    done = good(service.post("/many/cancel", {**body, "confirm": preview["confirm"]}))["done"]
+    assert [(one["status"], one["error"]) for one in done] == [("cancelled", "")] * 4
+    assert good(service.post("/many/cancel", body))["items"] == []
+    assert {one["exec_id"] for one in service.get("/audit")["items"]} == {*ids, "waits-3"}
+    for wrong, status, code in (
+        ({"where": []}, 422, "RequestInvalid"),
+        ({}, 422, "RequestInvalid"),
+        ({"where": ["flow"]}, 400, "UsageError"),
+        ({**body, "limit": 0}, 422, "RequestInvalid"),
+        ({**body, "yes": True}, 422, "RequestInvalid"),
+    ):
+        problem(service.post("/many/cancel", wrong), status, code)
+
+
+def test_the_code_of_many_local_executions_is_never_run(service: Running) -> None:
+    begin(service.store, "failing", "failed-1", "owls")
+    for verb in ("retry", "replay"):
+        body = {"where": ["status=failed"]}
+        body["confirm"] = good(service.post(f"/many/{verb}", body))["confirm"]
+        [done] = good(service.post(f"/many/{verb}", body))["done"]
+        assert "not one of a deployed flow" in done["error"] and not done["replay"]
 
 
 def test_executions_are_cancelled(service: Running) -> None:

@@ -88,6 +88,28 @@ def test_tools_say_what_they_change(service: Running) -> None:
     over_http(service, use)
 
 
+def test_many_executions_need_the_confirmation_of_a_preview(service: Running) -> None:
+    begin(service.store, "review", "e5", "tea")
+
+    async def use(session: Any) -> None:
+        tools = {one.name: one.annotations for one in (await session.list_tools()).tools}
+        assert tools["cancel_executions"].destructive_hint
+        assert not tools["retry_executions"].read_only_hint
+        where = {"where": ["flow=review"]}
+        preview = await ask(session, "cancel_executions", **where)
+        assert (preview["count"], preview["done"]) == (1, [])
+        error = await refused(session, "cancel_executions", **where, confirm="1-0")
+        assert "StateError" in error
+        assert (await ask(session, "get_execution", exec_id="e5"))["status"] == "waiting"
+        done = await ask(session, "cancel_executions", **where, confirm=preview["confirm"])
+        assert done["done"][0]["status"] == "cancelled"
+        replayed = await ask(session, "replay_executions", where=["flow=plain"])
+        assert replayed["items"] == []
+        await refused(session, "retry_executions", where=[])
+
+    over_http(service, use)
+
+
 def test_errors_name_the_next_step(service: Running) -> None:
     async def use(session: Any) -> None:
         error = await refused(session, "get_execution", exec_id="no-such-one")

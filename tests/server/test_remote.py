@@ -46,8 +46,7 @@ PAIRS: list[tuple[type, type]] = [
 # What needs the store itself, or runs code here.
 NOT_OFFERED = {
     "Executions": {
-        "collect", "export", "import_execution", "dry_run", "write_residual", "replay_many",
-        "cancel_many", "retry_many",
+        "collect", "export", "import_execution", "dry_run", "write_residual",
     },
     "DeployedFlows": {"read", "add", "deploy", "dry_run"},
     "Schedules": set(),
@@ -204,6 +203,11 @@ def test_of_several_waits_one_is_named(client: KitaruClient, store: Store) -> No
     begin(store, "plain", "done-1", "cats")
     with pytest.raises(StateError):
         client.executions.cancel("done-1")
+    begin(store, "review", "waits-3", "cats")
+    [done] = client.executions.cancel_many(["flow=review", "input.topic=cats"], limit=5)
+    assert (done.exec_id, done.status, done.error) == ("waits-3", "cancelled", "")
+    with pytest.raises(UsageError):
+        client.executions.cancel_many(["owner=me"])
 
 
 def test_details_are_read(client: KitaruClient, store: Store) -> None:

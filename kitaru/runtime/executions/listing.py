@@ -237,7 +237,9 @@ def _verified(store: Store, hints: Iterator[_Hint], where: Where) -> Iterator[_F
 def _with_inputs(store: Store, found: list[_Found], where: Where) -> list[_Found]:
     """Return the executions whose inputs are selected."""
     inputs: dict[str, Any] = {}
-    store.concurrently(*[partial(_read_inputs, store, one.hint.exec_id, inputs) for one in found])
+    if found:
+        reads = [partial(_read_inputs, store, one.hint.exec_id, inputs) for one in found]
+        store.concurrently(*reads)
     return [one for one in found if where.fits_inputs(inputs.get(one.hint.exec_id))]
 
 
