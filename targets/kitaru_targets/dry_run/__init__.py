@@ -191,10 +191,10 @@ def _answer(store: Store, exec_id: str, answers: dict[str, Any]) -> bool:
     known = [request for request in pending if request.name in answers]
     for request in known:
         waits.answer(journal, request, answers.pop(request.name))
-    if not known and answers:
+    if pending and not known and answers:
         raise StateError(
             f"The execution {exec_id} waits for {', '.join(r.name for r in pending)}, "
             f"not for {', '.join(answers)}",
-            help=f"answer it with --answer {pending[0].name}=VALUE" if pending else "",
+            help=f"answer it with --answer {pending[0].name}=VALUE",
         )
     return bool(known)
