@@ -98,8 +98,9 @@ class Advanced:
         is_finished: whether nothing is left to do. Each later change brings its own hint.
         submission: the run of the next round, if there is one.
         notice: the notification of an orchestrator that keeps a run open.
-        waits_for: what it waits for if it is not finished: `claim`, `process`, `connection` or
-            `record`; `limit` if it waits in the queue of its flow for a place.
+        waits_for: what it waits for if it is not finished: `claim`, `process`, `connection`,
+            `record`, or `run`, which continues by itself; `limit` if it waits in the queue of its
+            flow for a place.
         limit: the limit of the flow that it exceeds, empty without.
         is_skipped: whether it was cancelled because of the limit.
     """
@@ -419,12 +420,17 @@ def _notified(journal: Journal, answers: list[WaitAnswer], number: int) -> Advan
         if (refused := _without_place(store, wanted)) is not None:
             return refused
     create_or_read(store, keys.open_round(exec_id, number), b"")
-    notices = [notify_answer(journal, one.name, _told(journal, one)) for one in answers]
+    notices = [
+        notify_answer(journal, one.name, _told(journal, one), is_expired=one.kind == "expired")
+        for one in answers
+    ]
     notice = next((one for one in notices if one is not None), None)
     if notice is None:
         return None
     if notice.outcome == "unreachable":
         return Advanced(False, notice=notice, waits_for="connection")
+    if notice.outcome == "busy":
+        return Advanced(False, notice=notice, waits_for="run")
     if notice.outcome == "told":
         told = SubmissionRecord(number, 0, execution.target, now(), execution.run)
         RecordStore(store).write(keys.round_part(exec_id, number, "run"), told)

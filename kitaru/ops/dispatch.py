@@ -461,5 +461,8 @@ def _moved(one: Moved) -> bool:
     done = one.done
     return bool(one.ticks or one.events) or (
         done is not None
-        and (done.notice is not None or (done.submission is not None and done.submission.is_new))
+        and (
+            (done.notice is not None and done.notice.outcome != "busy")
+            or (done.submission is not None and done.submission.is_new)
+        )
     )

@@ -20,16 +20,22 @@ class Notice:
     """A notification of an orchestrator.
 
     `title` names the orchestrator. `outcome` is `told`, `known` if a step has already read the
-    answer, or `unreachable` if `variable`, the setting with its address, is not set.
+    answer, `busy` if the run continues by itself, or `unreachable` if `variable`, the setting with
+    its address, is not set.
     """
 
     title: str
-    outcome: Literal["told", "known", "unreachable"]
+    outcome: Literal["told", "known", "busy", "unreachable"]
     variable: str = ""
 
 
-def notify_answer(journal: Journal, wait: str, value: Any) -> Notice | None:
+def notify_answer(
+    journal: Journal, wait: str, value: Any, *, is_expired: bool = False
+) -> Notice | None:
     """Notify an orchestrator that keeps a run open of an answer; return None without such a run.
+
+    With `is_expired`, the deadline of the wait has passed. A run that waits for its deadline by
+    itself need not be found at a wait.
 
     Raises EnvironmentFailure if the orchestrator cannot be notified; the answer is recorded anyway.
     """
@@ -43,7 +49,16 @@ def notify_answer(journal: Journal, wait: str, value: Any) -> Notice | None:
         return _unreachable(target)
     # A run that waits may have put its token into the store.
     store = {"store": journal.store.url} if target.answered_by_token else {}
-    told = target.answered(journal.execution, wait, value, {**reached, **store})
+    options = {**reached, **store}
+    if not (is_expired and target.profile.timers):
+        told = target.answered(journal.execution, wait, value, options)
+        return Notice(target.title, "told") if told else None
+    from kitaru_targets.base import NotReached
+
+    try:
+        told = target.answered(journal.execution, wait, value, options, looks=1)
+    except NotReached:
+        return Notice(target.title, "busy")
     return Notice(target.title, "told") if told else None
 
 

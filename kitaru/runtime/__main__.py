@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--answer", default="", metavar="JSON")
     step.add_argument("--skip-code", type=int, default=0)
     step.add_argument("--items-file", type=Path)
+    step.add_argument("--seconds-file", type=Path)
+    step.add_argument("--longest-wait", type=int, default=0, metavar="SECONDS")
     step.add_argument("--list", action="append", default=[], metavar="FIELD=STEP")
     step.add_argument("--existing", action="store_true")
     return parser
@@ -72,6 +74,8 @@ def _request(given: argparse.Namespace) -> Request:
         next_file=given.next_file,
         status_file=given.status_file,
         items_file=given.items_file,
+        seconds_file=given.seconds_file,
+        longest_wait=given.longest_wait,
         outcome_file=given.outcome_file,
         outcome_key=given.outcome_key,
         given=InputSource(

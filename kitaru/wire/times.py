@@ -52,6 +52,17 @@ def written(moment: datetime) -> str:
     return _text(max(utc, _EPOCH))
 
 
+def whole_seconds(moment: str) -> str:
+    """Return a moment in the format of `now` as `2026-11-22T03:08:01Z`, rounded up.
+
+    >>> whole_seconds("2026-11-22T03:08:00.123456Z")
+    '2026-11-22T03:08:01Z'
+    """
+    exact = datetime.fromisoformat(moment)
+    up = timedelta(microseconds=-exact.microsecond % 1_000_000)
+    return (exact + up).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def now_milliseconds() -> int:
     """Return milliseconds since 1970, never negative, even if the clock is wrong."""
     return max(0, time.time_ns() // 1_000_000)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kitaru_compiler.cut.profile import Profile
 
+from kitaru.errors import EnvironmentFailure
 from kitaru.wire.cron import Catchup, Overlap
 from kitaru.wire.plan import Plan, Span, Step
 from kitaru.wire.records import ExecutionRecord
@@ -149,15 +150,25 @@ class Submit(Protocol):
     ) -> Submitted: ...
 
 
+class NotReached(EnvironmentFailure):
+    """A run is open on the service, and has not reached the wait that has its answer."""
+
+
 class Answered(Protocol):
     """Notifies the service of an answer; returns False if no run of the execution waits for it.
 
-    The answer itself is already in the journal. Raises EnvironmentFailure, with the next step, if
-    the service cannot be notified.
+    The answer itself is already in the journal. `looks` is how often to look whether the run has
+    reached the wait, with a second between two looks. Raises NotReached if it has not, and
+    EnvironmentFailure, with the next step, if the service cannot be notified.
     """
 
     def __call__(
-        self, record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]
+        self,
+        record: ExecutionRecord,
+        wait: str,
+        value: Any,
+        options: Mapping[str, str],
+        looks: int = ...,
     ) -> bool: ...
 
 

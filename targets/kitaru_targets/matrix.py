@@ -51,6 +51,7 @@ def capabilities(target: Target) -> tuple[Capability, ...]:
         Capability("retries", profile.retry == "native", _RETRIES[profile.retry]),
         Capability("retry pauses", profile.retry_pauses, _PAUSES[profile.retry_pauses]),
         Capability("waits", profile.waits == "native", _waits(profile), profile.waits_need),
+        Capability("sleeps", profile.timers, _SLEEPS[profile.timers]),
         Capability("fan-out", profile.fan_out > 0, _FAN_OUT[profile.fan_out > 0]),
         _schedules(target),
         Capability("limits", False, f"{_LIMITED} {_DEAD[_tells(target)]}"),
@@ -117,6 +118,13 @@ _PAUSES = {
 _WAITS = {
     "native": "A node of its own asks; the run stays, holds no container, and continues.",
     "suspended": "The run ends at a wait; the answer starts a pipeline of the remaining steps.",
+}
+_SLEEPS = {
+    True: "The run stays and holds no container during a long `kitaru.sleep`. The orchestrator "
+    "starts the step again when the sleep ends, and the step after a question when its `deadline` "
+    "has passed. A dispatcher may be earlier: the first recorded answer counts.",
+    False: "The run ends at a long `kitaru.sleep`. A dispatcher starts the remaining steps when it "
+    "ends, and lets a question expire at its `deadline`.",
 }
 _SOME_WAITS = (
     "With the option `{}`, the run stays open at the first wait of a step that every run reaches. "

@@ -1,6 +1,6 @@
-"""A real Airflow for tests: scheduler and API server on loopback, and a database.
+"""A real Airflow for tests: scheduler, triggerer and API server on loopback, and a database.
 
-Both are processes of the environment `.envs/airflow`, each the leader of a group that is ended by
+All are processes of the environment `.envs/airflow`, each the leader of a group that is ended by
 its id. Whether they are ready is asked of them.
 """
 
@@ -61,7 +61,8 @@ def _running(python: Path, home: Path, database: Path) -> Iterator[Airflow]:
     ]
     try:
         _once([*airflow, "dags", "reserialize"], environment, home)
-        started.append(_start([*airflow, "scheduler", "--skip-serve-logs"], environment, home))
+        for one in ("scheduler", "triggerer"):
+            started.append(_start([*airflow, one, "--skip-serve-logs"], environment, home))
         _wait_until_healthy(url, started, home)
         yield Airflow(url, home / "dags")
     finally:
@@ -69,7 +70,10 @@ def _running(python: Path, home: Path, database: Path) -> Iterator[Airflow]:
 
 
 def _environment(python: Path, home: Path, port: int, database: Path) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "KITARU_"))}
+    # A step ends at each sleep, however short it is.
+    kept = {"KITARU_SLEEP_IN_PROCESS": "0"} | {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "KITARU_"))
+    }
     settings = {
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__DAGS_FOLDER": str(home / "dags"),

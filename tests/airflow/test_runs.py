@@ -38,6 +38,7 @@ CASES = {
     "order": Case(FLOWS / "order.py", {"text": "Kayaks"}, (7, "fly", None)),
     "rounds": Case(FLOWS / "rounds.py", {"topic": "kites"}, ("wind", "fine")),
     "killed": Case(FLOWS / "killed.py"),
+    "nap": Case(FLOWS / "nap.py"),
     "lists": Case(ORACLES / "batch.py", {"ask": True}, (True,)),
     "torn": Case(ORACLES / "batch.py", {"text": "torn/win"}),
     "no lists": Case(ORACLES / "batch.py", {"text": ""}),
@@ -163,6 +164,14 @@ def test_a_step_that_waits_within_is_started_again_by_the_answer(
 
 
 @pytest.mark.usefixtures("at_airflow")
+def test_a_sleep_and_a_deadline_end_by_themselves(runs: dict[str, Run]) -> None:
+    run = runs["nap"]
+    states = run.ended()
+    assert run.view.result == "before after nobody"
+    assert {state for state, _ in states.values()} == {"success"}
+    assert states["note"] == ("success", 1), "a task that sleeps is not tried again"
+
+
 def test_a_cancelled_execution_ends_its_run(runs: dict[str, Run]) -> None:
     run = runs["cancelled"]
     run.asked("approve_draft")

@@ -30,6 +30,7 @@ class Script:
 
     places: list[_Place]
     ended: bool = False
+    asleep: bool = False
     takes: bool = True
     done: list[Any] = field(default_factory=list)
 
@@ -43,6 +44,9 @@ class Script:
 
     def has_ended(self) -> bool:
         return self.ended
+
+    def sleeps(self, task: str) -> bool:
+        return self.asleep
 
     def respond(self, following: str, value: Any) -> bool:
         self.done.append((following, value))
@@ -69,6 +73,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (Script([_Place(), _Place("a", "draft"), ASKS]), True, [("ok_answer", 7)]),
         (Script([ASKS, ASKS, GONE_ON], takes=False), True, [("ok_answer", 7)] * 2),
         (Script([ENDED_AT_IT], ended=True), True, ["rounds"]),
+        (Script([ENDED_AT_IT], asleep=True), True, ["rounds"]),
         (Script([_Place("draft", "other_answer", "other")], ended=True), False, []),
         (Script([_Place("last", "end")], ended=True), False, []),
     ],

@@ -29,6 +29,7 @@ from kitaru.ops.notify import Notice
 from kitaru.runtime.journal import children, launches, places, rounds
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.runtime.steps import step as steps
 from kitaru.stores import object_store
 from kitaru.wire import ids, keys
 from kitaru.wire.envelope import decode
@@ -43,14 +44,14 @@ from kitaru.wire.records import (
     WaitAnswer,
     WaitRequest,
 )
-from kitaru.wire.times import later, now
+from kitaru.wire.times import later, now, seconds_until
 from tests.simulation import primitives, service
 from tests.simulation.processes import Process, register, simulated
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.service import FAULTS, Bucket, Chaos, Service, opened
 
 TARGET = "kubeflow"
-KINDS = ("name", "nothing", "stays open")
+KINDS = ("name", "nothing", "stays open", "wakes")
 # A question, one that expires, and a sleep.
 WAITS = ("question", "deadline", "timer")
 EXPIRED = -1
@@ -94,10 +95,12 @@ class Report:
 
 
 class Orchestrator:
-    """Starts runs, as one of three kinds of services does.
+    """Starts runs, as one of four kinds of services does.
 
     `name`: a second run of a name is the first run. `nothing`: each submission is a run.
     `stays open`: there is one run for each execution, which is notified to continue.
+    `wakes`: such a run continues by itself, too, when its deadline has passed on the clock of the
+    service.
     """
 
     def __init__(self, world: World, kind: str) -> None:
@@ -125,14 +128,20 @@ class Orchestrator:
         world.run.block(5.0)
         raise EnvironmentFailure("the service did not answer in time")
 
-    def notify(self, journal: Journal, wait: str, value: Any) -> Notice | None:
+    def notify(
+        self, journal: Journal, wait: str, value: Any, *, is_expired: bool = False
+    ) -> Notice | None:
         """Let the run of an execution continue, if runs stay open."""
-        del wait, value
-        if self.kind != "stays open":
+        del value
+        if self.kind not in ("stays open", "wakes"):
             return None
         run = self.runs[journal.execution.run]
         fate = 0.0 if self.world.is_calm else self.world.chance.random()
         self.world.run.switch()
+        sleeps = self.world.kinds.get((journal.exec_id, wait)) == "timer"
+        is_busy = run.status in ("pending", "running") or (sleeps and run.status == "succeeded")
+        if self.kind == "wakes" and is_expired and is_busy:
+            return Notice("the service", "busy")
         if run.status in ("pending", "running"):
             raise EnvironmentFailure("the run has not reached the wait yet")
         if fate < 0.8:
@@ -141,6 +150,17 @@ class Orchestrator:
         if fate < 0.7:
             return Notice("the service", "told")
         raise EnvironmentFailure("the service did not answer in time")
+
+    def sleep(self, run: Run, until: str) -> None:
+        """Let a run that has parked continue when a deadline has passed."""
+        if self.kind == "wakes" and until:
+            seconds = max(1.0, seconds_until(until)) + self.world.chance.uniform(0.5, 20.0)
+            self.world.later(seconds, lambda: self._wake(run))
+
+    def _wake(self, run: Run) -> None:
+        if run.status == "succeeded":
+            run.status, run.tries = "pending", 0
+            self._start(run)
 
     def has_ended(self, target: str, run: str) -> bool:
         """Return whether a run has ended, as the service reports."""
@@ -405,7 +425,12 @@ class World:
             launch = launches.recall(store, exec_id)
             parent = launch.parent if launch is not None else ""
             journal = Journal.create(store, _execution(exec_id, run.id, parent, limits))
-            if place.status == "parked" or journal.end() is not None:
+            if journal.end() is not None:
+                return
+            if place.status == "parked":
+                if steps._expire(journal, place.waits):
+                    continue
+                self._sleep(journal, run, place)
                 return
             journal.set_state("running")
             parked = self._body(journal, run, place.round)
@@ -425,7 +450,12 @@ class World:
                 return
             if left.status == "parked":
                 journal.set_state(journal.paused([parked]))
+                self._sleep(journal, run, left)
                 return
+
+    def _sleep(self, journal: Journal, run: Run, place: rounds.Entered) -> None:
+        pause = steps._pause(journal, place)
+        self.orchestrator.sleep(run, pause.until if pause else "")
 
     def _body(self, journal: Journal, run: Run, round: int) -> str | None:
         """Run the body up to a wait without an answer; return the wait, None at the end."""

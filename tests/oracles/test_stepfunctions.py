@@ -28,6 +28,8 @@ from kitaru_targets.upload import submit, upload
 
 from kitaru.client import KitaruClient
 from kitaru.ops.compile import compile, request
+from kitaru.ops.dispatch import Dispatcher
+from kitaru.runtime.journal.journal import Journal
 from kitaru.stores import open_store
 from kitaru.view import ExecutionView
 from tests import forks
@@ -93,6 +95,29 @@ def polish(text: str) -> str:
 """
 
 
+NAP = """
+import os
+import kitaru
+from kitaru import checkpoint, flow
+
+
+@checkpoint
+def note(word: str) -> str:
+    with open(os.environ["MARKS_OF_FLOW"], "a") as file:
+        file.write(word + "\\n")
+    return word
+
+
+@flow
+def nap() -> str:
+    first = note("before")
+    kitaru.sleep(2)
+    second = note("after")
+    late = kitaru.wait(name="late", schema=str, deadline=2, default="nobody")
+    return f"{first} {second} {late}"
+"""
+
+
 class Tasks(threading.Thread):
     """Runs the tasks of ECS as processes; `started` counts them by step."""
 
@@ -128,7 +153,11 @@ class Tasks(threading.Thread):
         assert override["name"] == container["name"]
         variables = [*container["environment"], *override.get("environment", [])]
         given = {one["name"]: one["value"] for one in variables}
-        keep = {k: v for k, v in os.environ.items() if k.startswith(("AWS_", "MARKS_", "LANG"))}
+        keep = {
+            k: v
+            for k, v in os.environ.items()
+            if k.startswith(("AWS_", "MARKS_", "LANG", "KITARU_SLEEP"))
+        }
         path = forks.with_forks(os.environ["PATH"])
         command = [*container["entryPoint"], *override["command"]]
         self.started[command[command.index("--step") + 1]] += 1
@@ -380,6 +409,34 @@ def test_a_wait_in_a_loop_is_native_and_a_killed_task_starts_again(
     assert len(waits) == 3, "one run, with a state that waits for each round"
     assert (tmp_path / "marks").read_text().count("publish") == 2
     assert aws.started["publish"] == 2
+
+
+@pytest.mark.parametrize("dispatched", [False, True])
+def test_a_sleep_and_a_deadline_end_by_themselves_and_with_a_dispatcher(
+    dispatched: bool, aws: Tasks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = tmp_path / "marks"
+    monkeypatch.setenv("MARKS_OF_FLOW", str(marks))
+    monkeypatch.setenv("KITARU_SLEEP_IN_PROCESS", "0")
+    (tmp_path / "nap.py").write_text(NAP)
+    run = Run(aws, tmp_path / "nap.py", {}, tmp_path, f"nap-{dispatched}".lower())
+    errors = list[Any]()
+    dispatcher = Dispatcher(open_store(run.url), report=lambda one: errors.append(one.error))
+    helping = threading.Thread(target=dispatcher.run)
+    if dispatched:
+        helping.start()
+    try:
+        assert run.ended() == "SUCCEEDED", (run.states(), aws.failures)
+    finally:
+        dispatcher.stop()
+        if dispatched:
+            helping.join()
+    assert run.view().result == "before after nobody"
+    assert marks.read_text() == "before\nafter\n", "two owners of a timer have one effect"
+    states = run.states()
+    assert "note-sleep" in states and "late-wait" in states
+    assert [one for one in errors if one is not None] == []
+    assert Journal.open(dispatcher.store, run.exec_id).wait_answer("late").kind == "expired"
 
 
 def test_a_cancelled_execution_ends_its_run(aws: Tasks, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def asked(program: Program) -> None:
     assert outcome == {
         "next": "answered",
         "status": "waiting",
-        "wait": {**question, "schema": {"type": "boolean"}, "step": "answered"},
+        "wait": {**question, "schema": {"type": "boolean"}, "kind": "question", "step": "answered"},
         "execution": outcome["execution"],
     }
     assert code == 0

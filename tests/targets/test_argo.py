@@ -42,7 +42,7 @@ def said(
 
     def run(call: Call) -> Mapping[str, str]:
         following, status = next(left)
-        return {"next": following, "status": status, "items": "[]"}
+        return {"next": following, "status": status, "items": "[]", "seconds": "60"}
 
     document = read.parse(text_of(program, asks=asks))
     ended = interpret(document, {}, "run-1", run, lambda: next(answered, None) is not None)
@@ -96,7 +96,7 @@ def test_a_wait_that_one_of_several_steps_asks_is_found_by_the_step_that_reads_i
 
     def run(call: Call) -> Mapping[str, str]:
         following, status = next(outcomes)
-        return {"next": following, "status": status}
+        return {"next": following, "status": status, "seconds": "60"}
 
     ended = interpret(read.parse(text), {}, "r", run, lambda: next(answers, False))
     done = [name for name, state in ended if state == "Succeeded"]

@@ -51,7 +51,10 @@ def play(program: Program, path: Path, together: frozenset[str] = frozenset()) -
         items = json.loads(found.pop("Output"))
         outcome: dict[str, Any] = {**found, **({"items": items} if items else {})}
         if outcome["status"] == "waiting":
-            outcome |= {"execution": "e-1", "wait": {"name": "w", "step": call.step}}
+            outcome |= {
+                "execution": "e-1",
+                "wait": {"name": "w", "step": call.step, "kind": "question"},
+            }
         if "--outcome-key" in call.arguments:
             key = call.arguments[call.arguments.index("--outcome-key") + 1]
             said[key] = json.dumps(outcome)
@@ -273,7 +276,7 @@ FAULTS: dict[str, Fault] = {
     "type": lambda s: task(s).update(LaunchType=1),
     "no token": lambda s: task(s, "wait_a-wait")["Body"].pop("token.$"),
     "token elsewhere": lambda s: reference(s, "$$.Task.Token"),
-    "no timeout": lambda s: s["wait_a-wait"].pop("TimeoutSeconds"),
+    "no timeout": lambda s: s["wait_a-wait"].pop("TimeoutSecondsPath"),
     "long timeout": lambda s: s["c"].update(TimeoutSeconds=100_000_000),
     "all not last": lambda s: s["a-outcome"]["Retry"].append(s["c"]["Retry"][0]),
     "unknown error": lambda s: s["c"]["Retry"][0].update(ErrorEquals=["States.Tiemout"]),

@@ -53,7 +53,12 @@ def pods(played: Played) -> argo.Run:
         if item := call.argument("item"):
             return played.make(call.step.removeprefix("each_"), item)
         said = played.start(call.step)
-        return {"next": said["next"], "status": said["status"], "items": said["Output"]}
+        return {
+            "next": said["next"],
+            "status": said["status"],
+            "items": said["Output"],
+            "seconds": "60",
+        }
 
     return run
 

@@ -112,8 +112,8 @@ def _cut(ir: FlowIR, granularity: Granularity, profile: Profile) -> Cut:
 def _keep_unasked(drafts: list[DraftBlock]) -> None:
     """Let sleeps and waits for events run at the end of the step before them.
 
-    The native node of a wait asks a person. A step that sleeps or waits for an event ends its run
-    instead, and a dispatcher continues the run.
+    The native node of a wait asks a person. A step that sleeps is started again when its time has
+    come, by the orchestrator or a dispatcher, and one that waits for an event by a dispatcher.
     """
     for draft in drafts:
         unasked = all(call.kind in ("sleep", "event") for call in draft.calls)

@@ -23,6 +23,7 @@ class Profile(Struct):
             `suspended` if the run ends at a wait and another run continues.
         waits_inside: whether a run stays open at a native wait inside a step, such as one in a
             loop, and the same step starts again after the answer.
+        timers: whether a run stays open at a `kitaru.sleep` and continues by itself when it ends.
         waits_need: the project's option for the target without which waits are suspended.
         max_depth: how deep conditions may nest. Deeper ones are decided by guards.
         start_seconds: estimated start time of one container: low and high, in seconds.
@@ -43,6 +44,7 @@ class Profile(Struct):
     max_steps: int | None = None
     waits_need: str = ""
     waits_inside: bool = False
+    timers: bool = False
 
     @property
     def is_whole(self) -> bool:

@@ -64,7 +64,8 @@ class Entered(Struct):
     """How a step may use the round that it starts in.
 
     `running`: its run has the round. `parked`: its run has the round, which is closed at waits
-    without an answer. `superseded`: the run `other` has the round, or the round is over. `full`:
+    without an answer; with `is_full`, an answer is there, and the limits of the flow leave no place
+    for the next round. `superseded`: the run `other` has the round, or the round is over. `full`:
     the limits of the flow leave no place for it.
     """
 
@@ -72,6 +73,7 @@ class Entered(Struct):
     round: int
     other: str = ""
     waits: tuple[str, ...] = ()
+    is_full: bool = False
 
 
 def read_round(records: RecordStore, exec_id: str, number: int) -> Round:
@@ -202,7 +204,7 @@ def enter(
     # The same run continues: it was cleared, notified or retried on its orchestrator.
     entered = take_next(records, exec_id, found.number, run, target=target, admits=admits)
     if entered.status == "full" and found.closed.status == "parked":
-        return Entered("parked", found.number, waits=found.closed.waits)
+        return Entered("parked", found.number, waits=found.closed.waits, is_full=True)
     return entered
 
 
@@ -260,7 +262,9 @@ def park(
         return Entered("superseded", number, held.by)
     if answers_of(records, exec_id, held.waits):
         entered = take_next(records, exec_id, number, run, target=target, admits=admits)
-        return entered if entered.status != "full" else Entered("parked", number, waits=held.waits)
+        if entered.status != "full":
+            return entered
+        return Entered("parked", number, waits=held.waits, is_full=True)
     # The record was read, and no answer is there: an answer brings its own hint.
     drop(records.store, keys.due_closed(exec_id, number), keys.open_round(exec_id, number))
     return Entered("parked", number, waits=held.waits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -27,11 +28,22 @@ from kitaru.wire.printable import visible
 from kitaru.wire.records import WaitRequest
 from kitaru.wire.redaction import redacted
 from kitaru.wire.structs import Struct, field
+from kitaru.wire.times import seconds_until, whole_seconds
 
 T = TypeVar("T")
 
 # Another process of the same step may write its outcome at the same time.
 _TRIES = 5
+
+
+class Pause(Struct):
+    """Why a step ends at a wait: the wait that is asked, and when to look again without an answer.
+
+    `until` is the first deadline of all waits, empty without one.
+    """
+
+    asked: WaitRequest
+    until: str = ""
 
 
 class Request(Struct):
@@ -43,8 +55,10 @@ class Request(Struct):
     outcome: the items of all nodes before a step, as one string. `answer` is an answer passed to
     the orchestrator, as JSON with the `name` of the wait and the `value`. `plan_digest` is the
     digest of the plan from which the document was compiled, empty if the bundle's own digest is
-    checked. `skip_code` is the exit code of a step without work. `existing` means that the
-    execution has already started, with recorded inputs.
+    checked. `longest_wait` is after how many seconds a wait looks for its answer in any case. The
+    file `seconds_file` gets the seconds until the step has to start again. `skip_code` is the exit
+    code of a step without work. `existing` means that the execution has already started, with
+    recorded inputs.
     """
 
     plan: Path
@@ -56,6 +70,8 @@ class Request(Struct):
     next_file: Path | None = None
     status_file: Path | None = None
     items_file: Path | None = None
+    seconds_file: Path | None = None
+    longest_wait: int = 0
     outcome_file: Path | None = None
     outcome_key: str = ""
     given: InputSource = field(default_factory=InputSource)
@@ -75,7 +91,7 @@ class Request(Struct):
         next: str,
         status: StepStatus,
         items: Sequence[str] = (),
-        wait: WaitRequest | None = None,
+        pause: Pause | None = None,
     ) -> None:
         """Write the step's native outputs: the values for conditions, and the list of a fan-out."""
         whole: dict[str, Any] = {"next": next, "status": status}
@@ -84,8 +100,19 @@ class Request(Struct):
         for name, step in self.lists.items():
             # Engines that read this list do not accept an empty list.
             whole[name] = json.dumps([*items] if items and next == step else [NOTHING])
-        if wait:
+        seconds = 0
+        if pause:
+            wait = pause.asked
             asked = {"name": wait.name, "question": wait.question, "schema": wait.schema}
+            asked["kind"] = wait.kind
+            seconds = self.longest_wait
+            if pause.until:
+                # The node that waits must not end before the deadline.
+                asked["until"] = whole_seconds(pause.until)
+                left = max(1, math.ceil(seconds_until(asked["until"])))
+                seconds = min(left, self.longest_wait or left)
+            if seconds:
+                asked["seconds"] = seconds
             # The step to start after the answer. A wait without a step of its own repeats this one.
             asked["step"] = self.step if next == END else next
             whole["wait"] = asked
@@ -95,6 +122,7 @@ class Request(Struct):
             self.next_file: next,
             self.status_file: status,
             self.items_file: json.dumps([*items]),
+            self.seconds_file: str(seconds),
             self.outcome_file: outcome,
         }
         for path, text in outputs.items():

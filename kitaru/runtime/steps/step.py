@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn
 
 from kitaru.config import secret_names, setting, use_plan
@@ -37,6 +37,7 @@ from kitaru.runtime.steps.frames import (
     promised_in,
 )
 from kitaru.runtime.steps.process import (
+    Pause,
     Request,
     exit_now,
     on_own_thread,
@@ -63,7 +64,7 @@ from kitaru.wire.ids import Counters
 from kitaru.wire.plan import Plan, Resources, Step
 from kitaru.wire.records import ExecutionRecord, ExitRecord
 from kitaru.wire.structs import Struct
-from kitaru.wire.times import now
+from kitaru.wire.times import now, seconds_until
 
 
 def run_step(request: Request) -> int:
@@ -87,6 +88,10 @@ def run_step(request: Request) -> int:
             _take(request.answer, begun)
     limits = recorded_limits(begun.execution) if begun else _limits(request, plan, store)
     fence = Fence(request, store, limits)
+    if fence.place.status == "parked":
+        parked = begun or Journal.open(store, request.exec_id)
+        if _expire(parked, fence.place.waits):
+            fence = Fence(request, store, limits)
     if fence.place.status == "full":
         raise EnvironmentFailure(
             f"{plan.flow} has no free place under its limits: {fence.refusal}. Nothing ran.",
@@ -119,7 +124,7 @@ def run_step(request: Request) -> int:
         return 0
     if fence.place.status == "parked":
         waiting = Outputs(END, "waiting") if entry.waited is None else route.forward(entry.waited)
-        request.publish(*waiting, wait=journal.wait_request(fence.place.waits[0]))
+        request.publish(*waiting, pause=_pause(journal, fence.place))
         return 0
     program = load()
     preload.start(program.functions[entry.block])
@@ -499,7 +504,7 @@ class StepRun:
                 self._request.publish(END, "skip")
                 exit_now(self._request.skip_code)
             self._journal.set_state(self._journal.paused(waits))
-            self._request.publish(*outputs, wait=self._journal.wait_request(waits[0]))
+            self._request.publish(*outputs, pause=_pause(self._journal, place))
             exit_now(0)
 
     def occupy(self) -> None:
@@ -507,6 +512,40 @@ class StepRun:
 
     def stop(self, why: Stop, error: BaseException | None) -> None:
         stop_process(self._request, why, error)
+
+
+def _expire(journal: Journal, waits: Sequence[str]) -> bool:
+    """Let the waits of a parked run expire whose deadline has passed; return whether to look again.
+
+    An orchestrator that waits by itself starts the step at the deadline. Its clock, or a dispatcher
+    that was earlier, changes nothing: the first answer counts. A deadline in a moment is awaited.
+    """
+    open_waits = [name for name in waits if journal.wait_answer(name) is None]
+    if len(open_waits) < len(waits):
+        return True  # Somebody has answered one meanwhile.
+    until = _first_deadline(journal, open_waits)
+    if not until or seconds_until(until) > setting("sleep_in_process").value:
+        return False
+    time.sleep(max(0.0, seconds_until(until)))
+    return bool(journal.expire_due(open_waits))
+
+
+def _pause(journal: Journal, place: rounds.Entered) -> Pause | None:
+    """Return what a parked run waits for. A question is asked rather than a sleep.
+
+    A run that only needs a place has no deadline: the dispatcher that gives it the place starts
+    the step again.
+    """
+    requests = [one for one in map(journal.wait_request, place.waits) if one is not None]
+    if not requests:
+        return None
+    asked = min(requests, key=lambda one: one.kind == "timer")
+    return Pause(asked, "" if place.is_full else _first_deadline(journal, place.waits))
+
+
+def _first_deadline(journal: Journal, waits: Sequence[str]) -> str:
+    requests = (journal.wait_request(name) for name in waits)
+    return min((one.deadline for one in requests if one is not None and one.deadline), default="")
 
 
 def _limits(request: Request, plan: Plan, store: Store) -> ExecutionLimits | None:

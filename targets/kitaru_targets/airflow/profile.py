@@ -45,6 +45,7 @@ PROFILE = Profile(
     branches=True,
     retry="native",
     waits="native",
+    timers=True,
     # Tasks form a chain, so branches may nest as deeply as in Python.
     max_depth=90,
     start_seconds=(1, 20),

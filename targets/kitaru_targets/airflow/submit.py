@@ -17,7 +17,7 @@ from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.runtime.steps.control_flow import END
 from kitaru.wire.records import ExecutionRecord
 from kitaru_targets.airflow import dag_file
-from kitaru_targets.base import Submitted
+from kitaru_targets.base import NotReached, Submitted
 from kitaru_targets.common.options import check_run
 
 # The option for a run id, which Airflow accepts only once.
@@ -58,7 +58,13 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
     return Submitted(f"{dag}/{run_id}", f"{airflow.url}/dags/{dag}/runs/{run_id}")
 
 
-def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
+def answered(
+    record: ExecutionRecord,
+    wait: str,
+    value: Any,
+    options: Mapping[str, str],
+    looks: int = _LOOKS,
+) -> bool:
     """Continue an execution's run after the answer to `wait`; return False if no task waits.
 
     The answer in the journal counts, and Airflow only has to be notified. A task that asks receives
@@ -66,21 +72,22 @@ def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[st
     cleared together with all later tasks. Options and errors are those of `submit`.
     """
     there, came = _Run(record.run, options), False
-    for _ in range(_LOOKS):
+    for look in range(looks):
+        if look:
+            time.sleep(1)
         place = there.place()
         if place.wait != wait:
             if came or there.has_ended():
                 return came
         elif place.following == END:
-            if there.has_ended():
+            if there.has_ended() or there.sleeps(place.task):
                 there.clear(place.task)
                 return True
         elif there.respond(place.following, value):
             return True
         came = place.wait == wait
-        time.sleep(1)
-    raise EnvironmentFailure(
-        f"Airflow at {there.airflow.url} has not reached {wait} in {_LOOKS} s. The answer is "
+    raise NotReached(
+        f"Airflow at {there.airflow.url} has not reached {wait} in {looks} s. The answer is "
         "recorded.",
         help=f"Look at the run {record.run} on its page, or send the same answer again.",
     )
@@ -161,6 +168,11 @@ class _Run:
         what = {**body, "only_failed": False, "dry_run": False}
         made = self.airflow.client.ClearTaskInstancesBody.from_dict(what)
         self._call("TaskInstanceApi", "post_clear_task_instances", made)
+
+    def sleeps(self, task: str) -> bool:
+        """Return whether a task waits for the end of a sleep, without a worker."""
+        found = self._call("TaskInstanceApi", "get_task_instance", self._run, task)
+        return bool(found.state and found.state.value == "deferred")
 
     def end(self) -> None:
         """End the run as failed."""

@@ -27,7 +27,7 @@ from kitaru_targets.argo.profile import MAX_DEPTH, MAX_KEY
 from kitaru_targets.common import branches, chain
 from kitaru_targets.common.node_names import Keys
 
-NEXT, STATUS, ITEMS, ROUND = "next", "status", "items", "round"
+NEXT, STATUS, ITEMS, SECONDS, ROUND = "next", "status", "items", "seconds", "round"
 GO, WAITING, END = "go", "waiting", "end"
 # The language of `depends` gives these words a meaning, and names of tasks stand in it.
 _WORDS = ("nil", "true", "false", "not", "and", "or", "in", "matches", "contains", "let", "if",
@@ -249,7 +249,8 @@ class _Builder:
         tests = (self._test(asker, STATUS, (WAITING,)), self._test(asker, NEXT, (step.name,)))
         block = self._plan.block(step.entry)
         key = self._tasks.take(block.name, fallback="wait")
-        self._add(line, Task(key, line.last, tests, span=block.span))
+        until = {SECONDS: self._value(line.dag, asker.name, SECONDS)}
+        self._add(line, Task(key, line.last, tests, arguments=until, span=block.span))
 
     def _rounds(self, line: _Line, step: Step) -> None:
         key = self._tasks.take(f"{self._key[step.name]}-rounds", fallback="rounds")
@@ -265,7 +266,8 @@ class _Builder:
             for output, word in ((STATUS, WAITING), (NEXT, END))
         )
         wait = self._tasks.take(f"{name}-wait", fallback="wait")
-        dag.tasks.append(Task(wait, inner.last, waits, span=step.span))
+        until = {SECONDS: _output(name, SECONDS)}
+        dag.tasks.append(Task(wait, inner.last, waits, arguments=until, span=step.span))
         again = self._tasks.take(f"{name}-again", fallback="again")
         dag.tasks.append(Task(again, (wait,), waits, template=dag, span=step.span))
 

@@ -19,7 +19,7 @@ from kitaru.wire.plan import BranchItem, FanItem, LayoutItem, Plan, Resources, S
 from kitaru.wire.structs import Struct
 from kitaru_targets import delivery
 from kitaru_targets.argo import conditions, dags, profile
-from kitaru_targets.argo.dags import ITEMS, NEXT, ROUND, STATUS, Dag, Task
+from kitaru_targets.argo.dags import ITEMS, NEXT, ROUND, SECONDS, STATUS, Dag, Task
 from kitaru_targets.base import ContainerSpec, Emission, Form
 from kitaru_targets.common import (
     kubernetes,
@@ -37,6 +37,8 @@ INPUT_VARIABLE = "KITARU_INPUT_"
 CONTAINER, WAIT = "step", "wait-for-answer"
 # The names of the run in the records of an execution: unique, and with what finds it again.
 RUN = "{{workflow.namespace}}/{{workflow.name}}/{{workflow.uid}}"
+DURATION = f"{{{{inputs.parameters.{SECONDS}}}}}"
+WAITS = "waits for its time, or for: kitaru executions input EXECUTION"
 FOLDER = "/tmp/kitaru"
 PROGRAM_FOLDER, PROGRAM_FILE = "/kitaru", "start.py"
 PROGRAM_VOLUME = "kitaru-start"
@@ -143,6 +145,7 @@ class _Document:
         self._wait = keys.take(WAIT, fallback="wait")
         self._name = name_of(plan.flow)
         self.dags = dags.build(plan, self._name, keys)
+        self._has_waits = any(task.is_wait for dag in self.dags for task in dag.tasks)
 
     def template(self) -> dict[str, Any]:
         """Return the WorkflowTemplate."""
@@ -243,12 +246,14 @@ class _Document:
         if task.step:
             return self._wiring.about.step(task.step)
         place = f"{task.span.file}:{task.span.line}" if task.span else ""
-        what = "waits for: kitaru executions input EXECUTION" if task.is_wait else task.note
+        what = WAITS if task.is_wait else task.note
         return " - ".join(part for part in (place, what) if part)
 
     def _waits(self) -> Iterator[dict[str, Any]]:
-        if any(task.is_wait for dag in self.dags for task in dag.tasks):
-            yield {"name": self._wait, "suspend": {}}
+        if self._has_waits:
+            # The controller resumes the node at the deadline, and the next step lets it expire.
+            inputs = {"parameters": [{"name": SECONDS}]}
+            yield {"name": self._wait, "inputs": inputs, "suspend": {"duration": DURATION}}
 
     def _kind(self, step: Step) -> _Kind:
         native = step.retry == "native" and step.retries > 0
@@ -292,7 +297,8 @@ class _Document:
     def _outputs(self, kind: _Kind) -> Sequence[str]:
         if kind.is_item:
             return ()
-        return (NEXT, STATUS, ITEMS) if self._lists else (NEXT, STATUS)
+        lists = (ITEMS,) if self._lists else ()
+        return (NEXT, STATUS, *lists, *((SECONDS,) if self._has_waits else ()))
 
     def _command(self) -> list[str]:
         if not self._program:
@@ -309,6 +315,8 @@ class _Document:
             given["item"] = "{{inputs.parameters.item}}"
         for output in self._outputs(kind):
             given[f"{output}-file"] = f"{FOLDER}/{output}"
+        if SECONDS in self._outputs(kind):
+            given["longest-wait"] = str(_YEAR_SECONDS)
         if not kind.is_item and self._plan.parameters:
             given["inputs-env"] = INPUT_VARIABLE
             given["inputs-key"] = f"{{{{workflow.parameters.{parameters.INPUTS}}}}}"

@@ -52,6 +52,7 @@ PROFILE = Profile(
     retry_pauses=True,
     waits="native",
     waits_inside=True,
+    timers=True,
     # A branch of several steps is a template inside a template.
     max_depth=40,
     start_seconds=(5, 20),

@@ -18,7 +18,7 @@ from kitaru.errors import EnvironmentFailure, UsageError
 from kitaru.wire.canonical import sha256
 from kitaru.wire.records import ExecutionRecord
 from kitaru_targets.argo import emit
-from kitaru_targets.base import Submitted
+from kitaru_targets.base import NotReached, Submitted
 from kitaru_targets.common import parameters as names
 from kitaru_targets.common import read
 from kitaru_targets.common.node_names import slug
@@ -104,7 +104,13 @@ def _notes(further: list[dict[str, Any]], document: Path, namespace: str) -> Ite
         )
 
 
-def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
+def answered(
+    record: ExecutionRecord,
+    wait: str,
+    value: Any,
+    options: Mapping[str, str],
+    looks: int = _LOOKS,
+) -> bool:
     """Continue the run that waits for an answer; return False if no run is open.
 
     The run is only notified: its next step reads the answer from the journal. Options are those of
@@ -116,7 +122,10 @@ def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[st
     """
     del value
     argo = Connection(options)
-    for _ in range(_LOOKS):
+    for look in range(looks):
+        if look:
+            # A step asked, and the controller has not reached the wait.
+            time.sleep(1)
         runs = [*_open_runs(argo, record)]
         if not runs:
             return False
@@ -127,10 +136,8 @@ def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[st
                     body = {"nodeFieldSelector": f"id={node['id']}"}
                     argo.call("PUT", f"{_path(run)}/resume", body)
                     return True
-        # A step asked, and the controller has not reached the wait.
-        time.sleep(1)
-    raise EnvironmentFailure(
-        f"The answer to {wait} is recorded, but the run has not waited for it in {_LOOKS} s.",
+    raise NotReached(
+        f"The answer to {wait} is recorded, but the run has not waited for it in {looks} s.",
         help=f"Look at the run {record.run} on its page, or give the same answer again.",
     )
 

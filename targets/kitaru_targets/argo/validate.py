@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from kitaru_targets.argo import conditions, emit, profile
-from kitaru_targets.argo.dags import ITEMS, NEXT, ROUND, STATUS
+from kitaru_targets.argo.dags import ITEMS, NEXT, ROUND, SECONDS, STATUS
 from kitaru_targets.common import read
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -36,7 +36,7 @@ _FIELDS: dict[str, tuple[Set[str], Set[str]]] = {
          "volumes"},
     ),
     "dag": ({"name", "dag"}, {"inputs"}),
-    "suspend": ({"name", "suspend"}, set()),
+    "suspend": ({"name", "inputs", "suspend"}, set()),
     "container": (
         {"name", "inputs", "container"},
         {"outputs", "retryStrategy", "activeDeadlineSeconds"},
@@ -48,7 +48,7 @@ _FIELDS: dict[str, tuple[Set[str], Set[str]]] = {
     "config map": ({"apiVersion", "kind", "metadata", "immutable", "data"}, set()),
 }  # fmt: skip
 _RUN = {"{{workflow.namespace}}", "{{workflow.name}}", "{{workflow.uid}}"}
-_OUTPUTS = {NEXT, STATUS, ITEMS}
+_OUTPUTS = {NEXT, STATUS, ITEMS, SECONDS}
 
 
 def validate(text: str) -> list[str]:
@@ -125,8 +125,8 @@ def _outputs(template: Mapping[str, Any]) -> Set[str]:
 
 
 def _suspend(template: Mapping[str, Any], *_: Any) -> Iterator[str]:
-    if template["suspend"] != {}:
-        yield "it waits for something else than an answer"
+    if template["suspend"] != {"duration": emit.DURATION} or _inputs(template) != [SECONDS]:
+        yield "it waits for something else than an answer or the time that a step says"
 
 
 def _dag(

@@ -17,7 +17,7 @@ from kitaru.wire.canonical import sha256
 from kitaru.wire.plan import OWN_DEFAULT
 from kitaru.wire.records import ExecutionRecord
 from kitaru_targets import lock
-from kitaru_targets.base import Submitted
+from kitaru_targets.base import NotReached, Submitted
 from kitaru_targets.common import aws
 from kitaru_targets.common import parameters as names
 from kitaru_targets.common.node_names import slug
@@ -51,7 +51,9 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
         raise EnvironmentFailure(f"SageMaker did not start the run: {error}") from error
 
 
-def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
+def answered(
+    record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str], looks: int = 1
+) -> bool:
     """Continue the callbacks of an execution's waiting runs; return False if no run is open.
 
     The callbacks are only notified. Steps read the answer from the journal. The account and the
@@ -61,7 +63,7 @@ def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[st
         EnvironmentFailure: the SDK is missing, the service refused, or a run has not reached its
             wait yet. The answer is recorded, and the same answer may be sent again.
     """
-    del wait, value, options
+    del wait, value, options, looks
     by_hand = _by_hand(record)
     with _connected("The answer is recorded, but SageMaker was not told of it", by_hand) as client:
         runs = list(_open_runs(client, record))
@@ -70,7 +72,7 @@ def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[st
             given = [{"Name": ANSWER, "Value": OWN_DEFAULT}]
             client.send_pipeline_execution_step_success(CallbackToken=token, OutputParameters=given)
     if runs and not tokens:
-        raise EnvironmentFailure(
+        raise NotReached(
             "The answer is recorded, but no step of SageMaker's run waits for it yet.", help=by_hand
         )
     return bool(tokens)

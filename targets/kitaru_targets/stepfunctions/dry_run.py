@@ -169,6 +169,9 @@ class _Walk:
             elif kind == "Choice":
                 name = self._choice(state, data)
                 continue
+            elif kind == "Wait":
+                if not self.wait():
+                    return False
             elif not (self._map(state, data) if kind == "Map" else self._task(name, state, data)):
                 name = state["Catch"][0]["Next"] if kind == "Map" else None
                 if name is None:

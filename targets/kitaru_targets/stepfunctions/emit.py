@@ -38,13 +38,16 @@ CONTAINER = "kitaru"
 INPUT_VARIABLE = "KITARU_INPUT_"
 # The argument of a step whose outcome the next state reads.
 OUTCOME_KEY = "--outcome-key"
+LONGEST_WAIT = "--longest-wait"
+# What a waiting step says: when it has to start again, and in how many seconds.
+UNTIL, SECONDS = "$.last.said.wait.until", "$.last.said.wait.seconds"
 # Parameters of a run in addition to those of every target.
 BUCKET, PREFIX, TASK = "kitaru_bucket", "kitaru_prefix", "kitaru_task_definition"
 CLUSTER, SUBNETS, GROUPS = "kitaru_cluster", "kitaru_subnets", "kitaru_security_groups"
 # States without a step. No step has such a name, because a hyphen is in no name of Python.
 DEFAULTS, START = "read-defaults", "read-inputs"
 ROUTE, LOST, RETURNED = "find-step", "lost-control", "flow-returned"
-WAIT, AGAIN = "wait-again", "start-again"
+WAIT, SLEEP, AGAIN = "wait-again", "sleep-again", "start-again"
 _PLAIN = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_STEP_NAME}}}", re.ASCII)
 _DAY_SECONDS = 86_400
 # Faults of the services, which run the same task again.
@@ -280,10 +283,21 @@ class _Machine:
             self._ask(self._plan.block(taker.entry).name, taker)
         if self._waits_itself(step):
             self._ask(self._own_wait(step), step)
+            if self._sleeps(step):
+                self._states[self._sleep_of(step)] = self._sleeping(self._about.step(step), key)
+                self.groups[self._sleep_of(step)] = step.span
         for fan in fans:
             if self._key[fan.name] not in self._states:
                 self._map(fan)
         self.nodes[key] = step.name
+
+    def _sleeps(self, step: Step) -> bool:
+        """Return whether a step calls `kitaru.sleep`; a sleep that nobody sees is a wait."""
+        inside = (b for b in self._plan.blocks if b.name in step.blocks)
+        return any("sleep" in block.calls for block in inside)
+
+    def _sleep_of(self, step: Step) -> str:
+        return f"{self._key[step.name]}-sleep"
 
     def _own_wait(self, step: Step) -> str:
         entry = self._plan.block(step.entry)
@@ -296,6 +310,9 @@ class _Machine:
             for taker in self._asked_by[step.name]
         ]  # fmt: skip
         if self._waits_itself(step):
+            if self._sleeps(step):
+                rule = [_says("next", "end"), *_SLEEPS]
+                found.append({"And": rule, "Next": self._sleep_of(step)})
             rule = [_says("status", "waiting"), _says("next", "end")]
             found.append({"And": rule, "Next": self._wait_of(self._own_wait(step))})
         found += [
@@ -327,6 +344,10 @@ class _Machine:
                 for taker in self._steps.values()
                 if self._plan.block(taker.entry).kind == "wait" and taker.entry in self._asks
             ]  # fmt: skip
+            if any(map(self._sleeps, self._steps.values())):
+                choices.append({"And": [*_SLEEPS], "Next": SLEEP})
+                self._states[SLEEP] = self._sleeping("A sleep of such a process", AGAIN)
+                self.groups[SLEEP] = self._span()
             choices.append({**_says("status", "waiting"), "Next": WAIT})
         choices += [
             {"And": [_says("status", "go"), _says("next", name)], "Next": self._key[name]}
@@ -371,6 +392,8 @@ class _Machine:
             words += ["'--item'", "$.item"]
         if says:
             words += [f"'{OUTCOME_KEY}'", f"States.Format('{{}}/{key}.json', $.native)"]
+            if self._waiting:
+                words += [f"'{LONGEST_WAIT}'", f"'{self._number(profile.WAIT_SECONDS)}'"]
         inputs: list[dict[str, str]] = []
         if step.entry == self._plan.blocks[0].name and self._plan.parameters:
             words += ["'--inputs-env'", f"'{INPUT_VARIABLE}'"]
@@ -444,7 +467,8 @@ class _Machine:
     def _asking(self, about: str, after: str) -> dict[str, Any]:
         """Return a state that writes its token into the store, where an answer finds it.
 
-        After the timeout the step looks for the answer by itself, and waits again without one.
+        It ends at the deadline of the wait, and at the latest after `wait_seconds`. Then the step
+        looks for the answer by itself, and waits again without one.
         """
         where = f"States.Format('{{}}native/tokens/{{}}/{{}}.json', $.given.{PREFIX}, "
         return {
@@ -461,11 +485,16 @@ class _Machine:
                 },
             },
             "ResultPath": None,
-            "TimeoutSeconds": self._number(profile.WAIT_SECONDS),
+            "TimeoutSecondsPath": SECONDS,
             "Retry": [_retry(S3_FAULTS, 5, 10)],
             "Catch": [{"ErrorEquals": ["States.Timeout"], "ResultPath": None, "Next": after}],
             "Next": after,
         }
+
+    def _sleeping(self, about: str, after: str) -> dict[str, Any]:
+        """Return a state that only waits; the step it leads to records the end of the sleep."""
+        comment = shown(f"{about} - sleeps")
+        return {"Type": "Wait", "Comment": comment, "TimestampPath": UNTIL, "Next": after}
 
     def _map(self, fan: Step) -> None:
         key = self._key[fan.name]
@@ -505,6 +534,13 @@ def shown(text: str) -> str:
 
 def _says(field: str, word: str) -> dict[str, Any]:
     return {"Variable": f"$.last.said.{field}", "StringEquals": word}
+
+
+_SLEEPS = (
+    _says("status", "waiting"),
+    _says("wait.kind", "timer"),
+    {"Variable": UNTIL, "IsPresent": True},
+)
 
 
 def _input(parameter: Any) -> dict[str, str]:

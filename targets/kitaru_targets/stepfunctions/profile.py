@@ -66,6 +66,7 @@ PROFILE = Profile(
     retry_pauses=True,
     waits="native",
     waits_inside=True,
+    timers=True,
     # A state machine is flat: a branch is a jump.
     max_depth=1_000,
     start_seconds=(20, 60),

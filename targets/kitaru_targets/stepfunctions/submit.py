@@ -17,7 +17,7 @@ from kitaru.stores import open_store
 from kitaru.wire.canonical import sha256
 from kitaru.wire.records import ExecutionRecord
 from kitaru_targets import lock
-from kitaru_targets.base import Submitted
+from kitaru_targets.base import NotReached, Submitted
 from kitaru_targets.common import aws
 from kitaru_targets.common import parameters as names
 from kitaru_targets.common.node_names import slug
@@ -64,7 +64,13 @@ def submit(document: str, parameters: Mapping[str, Any], options: Mapping[str, s
         raise EnvironmentFailure(f"Step Functions did not start the run: {error}") from error
 
 
-def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[str, str]) -> bool:
+def answered(
+    record: ExecutionRecord,
+    wait: str,
+    value: Any,
+    options: Mapping[str, str],
+    looks: int = _LOOKS,
+) -> bool:
     """Continue the run that waits for an answer; return False if no run waits.
 
     The run is only notified: its next step reads the answer from the journal. `options` contains
@@ -77,21 +83,21 @@ def answered(record: ExecutionRecord, wait: str, value: Any, options: Mapping[st
     del value
     gone: set[str] = set()
     failed = "The answer is recorded, but Step Functions was not notified"
-    with _connected(record, failed) as client:
-        for _ in range(_LOOKS):
+    with _connected(_run_of(record), failed) as client:
+        for look in range(looks):
+            if look:
+                time.sleep(1)
             token = _token(options["store"], record.exec_id, wait)
             if token is None or token in gone:
+                # Otherwise it has not reached the state that waits.
                 if not any(_open_runs(client, record)):
                     return False
             elif _sent(client, token):
                 return True
             else:
                 gone.add(token)
-                continue
-            # The run has not reached the state that waits.
-            time.sleep(1)
-    raise EnvironmentFailure(
-        f"The answer is recorded, but no state of the run has waited for it in {_LOOKS} s.",
+    raise NotReached(
+        f"The answer is recorded, but no state of the run has waited for it in {looks} s.",
         help=_AGAIN,
     )
 
@@ -131,12 +137,23 @@ def cancelled(record: ExecutionRecord, options: Mapping[str, str]) -> bool:
     """
     del options
     failed = "The execution is cancelled, but not its run on Step Functions"
-    with _connected(record, failed) as client:
+    with _connected(_run_of(record), failed) as client:
         runs = list(_open_runs(client, record))
         for run in runs:
             reason = f"{record.exec_id} is cancelled"
             client.stop_execution(executionArn=run, error="Kitaru.Cancelled", cause=reason)
     return bool(runs)
+
+
+def has_ended(run: str, options: Mapping[str, str]) -> bool:
+    """Return whether a run has ended, or the service has no such run.
+
+    `options` is ignored. Raises EnvironmentFailure if the SDK is missing or the service refused.
+    """
+    del options
+    arn = _arn_of(run)
+    with _connected(arn, "Step Functions did not say whether a run has ended") as client:
+        return not _is_running(client, arn)
 
 
 def _is_running(client: Any, run: str) -> bool:
@@ -148,8 +165,13 @@ def _is_running(client: Any, run: str) -> bool:
 
 
 def _run_of(record: ExecutionRecord) -> str:
-    """Return the ARN of the first run of an execution: `machine/start/ARN`."""
-    return record.run.rpartition("/")[2]
+    """Return the ARN of the first run of an execution."""
+    return _arn_of(record.run)
+
+
+def _arn_of(run: str) -> str:
+    """Return the ARN of a run, which its steps call `machine/start/ARN`."""
+    return run.rpartition("/")[2]
 
 
 def _open_runs(client: Any, record: ExecutionRecord) -> Iterator[str]:
@@ -176,13 +198,15 @@ def _open_runs(client: Any, record: ExecutionRecord) -> Iterator[str]:
 
 
 @contextmanager
-def _connected(record: ExecutionRecord, failed: str) -> Iterator[Any]:
+def _connected(run: str, failed: str) -> Iterator[Any]:
     """Yield a client for the region of a run; its errors become EnvironmentFailures."""
     boto3 = aws.boto3("Step Functions")
-    parts = _run_of(record).split(":")
+    parts = run.split(":")
     try:
         region = {"region_name": parts[3]} if len(parts) > 3 else {}
         yield boto3.Session(**region).client("stepfunctions")
+    except NotReached:
+        raise
     except Exception as error:
         raise EnvironmentFailure(
             f"{failed}: {error}",

@@ -22,8 +22,9 @@ _FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "Pass": ({"Next"}, {"Result", "ResultPath", "Parameters"}),
     "Task": (
         {"Resource", "Parameters", "ResultPath", "Retry"},
-        {"Next", "End", "TimeoutSeconds", "ResultSelector", "Catch"},
+        {"Next", "End", "TimeoutSeconds", "TimeoutSecondsPath", "ResultSelector", "Catch"},
     ),
+    "Wait": ({"TimestampPath", "Next"}, set()),
     "Choice": ({"Choices", "Default"}, set()),
     "Map": (
         {"ItemsPath", "ItemSelector", "MaxConcurrency", "ItemProcessor", "ResultPath", "Catch",
@@ -38,7 +39,13 @@ _RETRY = {"ErrorEquals", "IntervalSeconds", "MaxAttempts", "BackoffRate", "MaxDe
 # What a state may read, in addition to `$.given`: the run's values, and what the last step said.
 _RUN = {"$.run", "$.native"}
 _SAID = {"next", "status", "items", "execution", "wait"}
-_TESTED = {f"$.last.said.{name}" for name in ("next", "status", "items", "wait.step")}
+_TESTED = {
+    f"$.last.said.{name}"
+    for name in ("next", "status", "items", "wait.step", "wait.kind", "wait.until")
+}
+# The rule that leads to a state that asks, and the one that leads to a state that sleeps.
+_ASKED = {"Variable": "$.last.said.status", "StringEquals": "waiting"}
+_SLEEPS = {"Variable": emit.UNTIL, "IsPresent": True}
 _CONTEXT = {
     "$$.Execution.Id", "$$.Execution.Name", "$$.Execution.Input", "$$.Execution.StartTime",
     "$$.StateMachine.Name", "$$.State.EnteredTime",
@@ -95,7 +102,7 @@ def _machine(machine: Mapping[str, Any], *, inside: bool) -> Iterator[str]:
         if kind == "Task" and ("Next" in state) == ("End" in state):
             yield f"state {name}: needs either Next or End"
         reached |= {*_following(state)}
-        check = {"Task": _task, "Choice": _choice, "Map": _map}.get(kind)
+        check = {"Task": _task, "Choice": _choice, "Map": _map, "Wait": _wait}.get(kind)
         for problem in check(state, inside) if check else ():
             yield f"state {name}: {problem}"
         for problem in _expressions(state, inside):
@@ -147,7 +154,7 @@ def _task(state: Mapping[str, Any], inside: bool) -> Iterator[str]:
     elif resource == emit.ASK:
         if {*given} != {"Bucket.$", "Key.$", "Body"} or given["Body"].get("token.$") != _TOKEN:
             yield "asks without passing its token on"
-        if "TimeoutSeconds" not in state or "Catch" not in state:
+        if state.get("TimeoutSecondsPath") != emit.SECONDS or "Catch" not in state:
             yield "would wait for ever if its token were lost"
     else:
         yield f"unknown resource {resource!r}"
@@ -217,6 +224,11 @@ def _choice(state: Mapping[str, Any], inside: bool) -> Iterator[str]:
                 yield f"decides by {test['Variable']!r}, which no step says"
         if set(rule) - {"And", "Next"} and "And" in rule:
             yield "has a rule of an unknown form"
+
+
+def _wait(state: Mapping[str, Any], inside: bool) -> Iterator[str]:
+    if inside or state["TimestampPath"] != emit.UNTIL:
+        yield "sleeps in a Map, or until a moment that no step says"
 
 
 def _map(state: Mapping[str, Any], inside: bool) -> Iterator[str]:
@@ -299,16 +311,20 @@ def _reads(states: Mapping[str, Any]) -> Iterator[str]:
             yield f"state {name}: reads what a step said before one has said anything"
         if state.get("Resource") == emit.ASK:
             for other in before[name]:
-                yield from _guarded(other, states[other], name)
+                yield from _guarded(other, states[other], name, _ASKED)
+        if state["Type"] == "Wait":
+            for other in before[name]:
+                yield from _guarded(other, states[other], name, _SLEEPS)
 
 
-def _guarded(name: str, state: Mapping[str, Any], ask: str) -> Iterator[str]:
+def _guarded(
+    name: str, state: Mapping[str, Any], ask: str, needed: Mapping[str, Any]
+) -> Iterator[str]:
     for rule in state.get("Choices", []):
         if rule["Next"] != ask:
             continue
         tests = rule.get("And", [rule])
-        waiting = {"Variable": "$.last.said.status", "StringEquals": "waiting"}
-        if not any({k: v for k, v in test.items() if k != "Next"} == waiting for test in tests):
-            yield f"state {name}: asks a question that no step has asked"
+        if not any({k: v for k, v in test.items() if k != "Next"} == needed for test in tests):
+            yield f"state {name}: waits for something that no step has said"
     if state["Type"] != "Choice":
-        yield f"state {name}: asks a question that no step has asked"
+        yield f"state {name}: waits for something that no step has said"
