@@ -113,6 +113,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
         ("failing", "fails", page_flows.HOSTILE),
     ):
         begin(store, name, exec_id, topic, module=page_flows)
+    begin(store, "gallery", "pictures", module=page_flows)
     return store
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -63,6 +64,60 @@ def review(topic: str) -> str:
         evidence={"Draft": text, f"Brief {HOSTILE[:60]}": brief},
     )  # fmt: skip
     return f"{decision.verdict}: {text}"
+
+
+def png(width: int, height: int) -> bytes:
+    """Return an image of one colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        size, check = len(data), zlib.crc32(kind + data)
+        return size.to_bytes(4) + kind + data + check.to_bytes(4)
+
+    header = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 2, 0, 0, 0])
+    pixels = zlib.compress((b"\0" + b"\x34\x88\x9e" * width) * height)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@checkpoint
+def pictures() -> bytes:
+    kitaru.save("svg", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>")
+    kitaru.save("polyglot", png(1, 1) + HOSTILE.encode())
+    return png(160, 40)
+
+
+@checkpoint
+def figures() -> list[dict[str, Any]]:
+    return [{"region": HOSTILE, HOSTILE[:20]: number * 1.5, "n": number} for number in range(60)]
+
+
+@checkpoint
+def letter() -> str:
+    return (
+        f"# Offer {HOSTILE}\n\nDear *all*, see **page 2** and `{HOSTILE[:20]}`.\n\n"
+        f"[click](javascript:alert(1)) ![x](http://evil.example/x.png) <http://evil.example>\n\n"
+        f"| item | price |\n|:-:|--:|\n| {HOSTILE[:60]} | 5 |\n\n"
+        f"```html\n{HOSTILE}\n```\n- one\n- two\n\n<div onclick='alert(1)'>block</div>\n"
+    )
+
+
+@checkpoint
+def same(value: Any) -> Any:
+    return value
+
+
+@flow
+def returns(value: Any) -> None:
+    same(value)
+
+
+@flow
+def gallery() -> bool:
+    chart, table, text = pictures(), figures(), letter()
+    return kitaru.wait(
+        name="look", question="Is it right?", schema=bool,
+        evidence={"Letter": text, "Figures": table, "Chart": chart},
+    )  # fmt: skip
 
 
 @flow

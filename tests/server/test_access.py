@@ -49,6 +49,7 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     "/executions": (VIEWER, None),
     "/executions/{a}/compare/{b}": (VIEWER, None),
     "/executions/{exec_id}": (VIEWER, OPERATOR),
+    "/executions/{exec_id}/images/{name:path}": (VIEWER, None),
     "/executions/{exec_id}/replay": (OPERATOR, OPERATOR),
     "/flows": (VIEWER, None),
     "/flows/{flow}": (VIEWER, OPERATOR),

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from kitaru.client import KitaruClient
+from kitaru.runtime.executions.artifacts import find_artifact
+from kitaru.server.pages import values
 from kitaru.stores import open_store
 from kitaru.stores.base import Store
 from tests.waiting import wait_until
@@ -37,6 +39,9 @@ PAGES = [
     "/inbox",
     "/inbox?flow=review",
     "/inbox/waits/legal",
+    "/inbox/pictures/look",
+    "/executions/pictures?row=letter&tab=result",
+    "/executions/pictures?row=pictures&tab=result",
     "/executions",
     "/executions?q=kayaks+status:waiting",
     "/executions?q=nothing+like+this",
@@ -72,11 +77,48 @@ def test_a_page_shows_foreign_texts_harmlessly(shown: Running, path: str) -> Non
     assert "default-src 'none'" in policy and "unsafe" not in policy
     assert response.headers["cache-control"] == "no-store"
     assert not re.search(r"\sstyle=|\son\w+=\"|<script>alert|<img src=x|javascript:[^a]", html)
+    assert not re.search(r"(?:href|src)=\"(?!/)(?!#)(?!\?)", html)
     # Invisible and direction-changing characters are shown by their code points.
     assert not set(html) & set("\u202e\u2066\u2069\u200b\u001b\u0000")
     # Every tag of a foreign text is text.
     scripts = re.findall(r"<script[^>]*>", html)
     assert len(scripts) == 1 and "/static/" in scripts[0]
+
+
+def test_values_are_shown_as_people_read_them(shown: Running) -> None:
+    html = page(shown, "/inbox/pictures/look")
+    assert '<img class="shown" src="/executions/pictures/images/look/evidence/3"' in html
+    assert "50 of 60 rows" in html and html.count("<tr>") > 50
+    for expected in ("<strong>page 2</strong>", "<em>all</em>", "<li>two</li>", "heading h1"):
+        assert expected in html
+    for foreign in ("[click](javascript:alert(1))", "![x](http://evil.example/x.png)"):
+        assert html.count(foreign) == 2
+    image = shown.http.get("/executions/pictures/images/look/evidence/3")
+    assert (image.content, image.headers["content-type"]) == (page_flows.png(160, 40), "image/png")
+    html = page(shown, "/executions/pictures?row=pictures&tab=result")
+    assert "/images/pictures" in html and "/images/svg" not in html
+    for path in ("images/polyglot", "images/pictures"):
+        image = shown.http.get(f"/executions/pictures/{path}")
+        # Never a page, whatever follows the image.
+        assert image.headers["content-type"] == "image/png"
+        assert image.headers["x-content-type-options"] == "nosniff"
+        assert image.headers["content-security-policy"].startswith("sandbox")
+    for path in ("images/svg", "images/letter"):
+        assert shown.http.get(f"/executions/pictures/{path}").status_code == 400
+    assert shown.http.get("/executions/pictures/images/gone").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_a_data_frame_is_a_table(store: Store, kind: str) -> None:
+    library = pytest.importorskip(kind)
+    frame = library.DataFrame({"a": [*range(70)], "b": [page_flows.HOSTILE] * 70})
+    handle = page_flows.returns.options(store=store).run(frame)
+    handle.wait()
+    journal = KitaruClient(store).executions.get(handle.exec_id).journal
+    stored = find_artifact(journal, "same")
+    table = values.shown(journal, stored, "same").table
+    assert table is not None and not table.is_complete
+    assert (table.heads, table.height, table.rows[2]) == (["a", "b"], 70, [2, page_flows.HOSTILE])
 
 
 def test_the_form_of_a_question_answers_it(shown: Running) -> None:

@@ -58,7 +58,7 @@ def file_of(name: str, document: Any) -> ValueFile:
     Example:
         file_of("draft", "Dear all").name  # draft.txt
     """
-    tag, data = _root(document)
+    tag, data = root_of(document)
     drawn = _png(document) if tag == _PILLOW else None
     if tag in _BYTES:
         content = _content(data)
@@ -77,7 +77,16 @@ def file_of(name: str, document: Any) -> ValueFile:
     return ValueFile(f"{stem}.{kind}", content, media_type)
 
 
-def _root(document: Any) -> tuple[str, Any]:
+def image_type(document: Any) -> str:
+    """Return the media type of a recorded image, by its document; empty for another value."""
+    tag, data = root_of(document)
+    if tag == _PILLOW and find_spec("PIL") is not None:
+        return "image/png"
+    media_type = _kind(_content(data))[1] if tag in _BYTES else ""
+    return media_type if media_type.startswith("image/") else ""
+
+
+def root_of(document: Any) -> tuple[str, Any]:
     """Return tag and data of the root of a document; an empty tag for plain JSON."""
     if not isinstance(document, dict) or "nodes" not in document:
         return "", None

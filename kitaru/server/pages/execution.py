@@ -12,24 +12,26 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from kitaru import hints
+from kitaru.errors import UsageError
 from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.ops.cancel import cancel
 from kitaru.ops.resume import check_elsewhere, resume
 from kitaru.ops.retry import retry
 from kitaru.ops.signal import signal
 from kitaru.runtime.engine.questions import parse_answer
+from kitaru.runtime.executions.downloads import read_file
 from kitaru.runtime.executions.invocation_ref import execution_id
-from kitaru.runtime.executions.model_calls import ModelCall, calls_in, shown
+from kitaru.runtime.executions.model_calls import ModelCall, calls_in
+from kitaru.runtime.executions.model_calls import shown as facts_of
 from kitaru.runtime.telemetry.logs import streamed
 from kitaru.server.access import needs
 from kitaru.server.context import Client
 from kitaru.server.pages.posted import Fields
 from kitaru.server.pages.render import go, page
 from kitaru.server.pages.timeline import Row, timeline
-from kitaru.server.previews import preview
+from kitaru.server.pages.values import Shown, shown
 from kitaru.view import ExecutionView
 from kitaru.wire.records import AttemptRecord, InvocationRecord, StoredValue
-from kitaru.wire.structs import Struct
 
 router = APIRouter(include_in_schema=False)
 
@@ -37,15 +39,6 @@ _ROWS = 200
 _LINES = 300
 _SIGNALS = 20
 _TEXTS = ("prompt", "response")
-
-
-class Shown(Struct):
-    """A value, or a part of it. `name` is that of its download, empty without one."""
-
-    value: Any
-    is_complete: bool
-    size: int
-    name: str = ""
 
 
 @dataclass(slots=True)
@@ -81,6 +74,17 @@ def show_execution(
     """Show an execution."""
     execution = client.executions.get(exec_id)
     return _show(request, client, execution, row, tab, opened, after, scale, only)
+
+
+@router.get("/executions/{exec_id}/images/{name:path}")
+@needs(VIEWER)
+def show_image(client: Client, exec_id: str, name: str) -> Response:
+    """Return a recorded image for a page. Nothing else is shown by a browser."""
+    found = read_file(client.store, execution_id(client.store, exec_id), name)
+    if not found.is_image:
+        raise UsageError(f"The value {name!a} is not an image.")
+    headers = {"content-security-policy": "sandbox; default-src 'none'"}
+    return Response(found.data, headers=headers, media_type=found.media_type)
 
 
 @router.post("/executions/{exec_id}")
@@ -184,12 +188,7 @@ def _result(execution: ExecutionView) -> Shown | None:
     end = execution.journal.end()
     if end is None or end.result is None:
         return None
-    return _shown(execution, end.result)
-
-
-def _shown(execution: ExecutionView, stored: StoredValue, name: str = "") -> Shown:
-    value, is_complete = preview(execution.journal, stored)
-    return Shown(value, is_complete, stored.size, name)
+    return shown(execution.journal, end.result)
 
 
 def _selected(execution: ExecutionView, rows: list[Row], key: str) -> Row | None:
@@ -233,11 +232,11 @@ def _detail(
             number = int(call) if call.isdecimal() else 1
             _fill_call(execution, detail, calls, number)
         case "result" if record is not None and record.value is not None:
-            detail.value = _shown(execution, record.value, id)
+            detail.value = shown(execution.journal, record.value, id)
             for kept in record.artifacts:
                 if isinstance(value := kept.get("value"), StoredValue):
                     name = str(kept["name"])
-                    detail.saved[name] = _shown(execution, value, name)
+                    detail.saved[name] = shown(execution.journal, value, name)
         case "from":
             detail.parents = list(client.executions.lineage(execution.exec_id, id).get(id, ()))
         case "notes" if record is not None:
@@ -254,9 +253,9 @@ def _fill_call(
     call = made[min(max(number, 1), len(made)) - 1]
     for name in _TEXTS:
         if isinstance(stored := call.facts.get(name), StoredValue):
-            detail.texts[name] = _shown(execution, stored, f"{call.name}/{name}")
+            detail.texts[name] = shown(execution.journal, stored, f"{call.name}/{name}")
     without = {name: value for name, value in call.facts.items() if name not in _TEXTS}
-    facts = shown(execution.journal, ModelCall(
+    facts = facts_of(execution.journal, ModelCall(
         call.invocation, call.number, call.attempt, call.made_here, without, call.at
     ))  # fmt: skip
     detail.call = {**facts, "at": call.at, "number": call.number, "of": len(made)}

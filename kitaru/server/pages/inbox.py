@@ -24,7 +24,7 @@ from kitaru.server.context import Client
 from kitaru.server.pages.forms import ABSENT, Form
 from kitaru.server.pages.posted import Fields
 from kitaru.server.pages.render import go, page
-from kitaru.server.previews import preview
+from kitaru.server.pages.values import Shown, shown
 from kitaru.view import ExecutionView
 from kitaru.wire.records import WaitRequest
 
@@ -48,11 +48,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A value beside a question: a text, or other JSON."""
+    """A value beside a question."""
 
     title: str
-    text: str | None
-    value: Any = None
+    shown: Shown
 
 
 @router.get("/inbox")
@@ -212,8 +211,11 @@ def evidence_of(execution: ExecutionView, asked: WaitRequest) -> list[Evidence]:
     """Return the evidence of a question; without any, the result before it."""
     journal = execution.journal
     if asked.evidence:
-        found = evidence.values(journal, asked)
-        return [_shown(title, *preview(journal, stored)) for title, stored in found]
+        found = enumerate(evidence.values(journal, asked), 1)
+        return [
+            Evidence(title, shown(journal, stored, f"{asked.name}/evidence/{number}"))
+            for number, (title, stored) in found
+        ]
     last = max(
         (
             (one["position"], one["id"])
@@ -227,13 +229,8 @@ def evidence_of(execution: ExecutionView, asked: WaitRequest) -> list[Evidence]:
     for record in journal.outcomes([last[1]]) if last is not None else ():
         if record.value is None:
             continue
-        value, is_complete = preview(journal, record.value)
         models = {str(call.get("resolved", "")) for call in record.calls} - {""}
         writer = f" · written by {', '.join(sorted(models))}" if models else ""
-        return [_shown(f"Result of {record.id}{writer}", value, is_complete)]
+        found_value = shown(journal, record.value, record.id)
+        return [Evidence(f"Result of {record.id}{writer}", found_value)]
     return []
-
-
-def _shown(title: str, value: Any, is_complete: bool) -> Evidence:
-    more = "" if is_complete else " · a part of it"
-    return Evidence(f"{title}{more}", value if isinstance(value, str) else None, value)

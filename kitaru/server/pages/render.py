@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kitaru.server.access import principal
-from kitaru.server.pages import texts
+from kitaru.server.pages import markdown, texts
 from kitaru.version import VERSION
 
 _HERE = Path(__file__).parent
@@ -88,5 +88,6 @@ def environment() -> Environment:
     )
     names = ("foreign", "visible", "middle", "excerpt", "took", "age", "clock", "money", "size")
     environment.filters.update({name: getattr(texts, name) for name in names})
+    environment.filters.update(has_marks=markdown.has_marks, markdown=markdown.markdown)
     environment.globals.update(version=VERSION, digest=digest())
     return environment
