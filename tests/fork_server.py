@@ -43,7 +43,7 @@ PACKAGES = ("kitaru", "kitaru_compiler", "kitaru_targets")
 NOT_IMPORTED = {
     "kitaru.adapters", "kitaru.cli.language_server", "kitaru.pytest_plugin",
     "kitaru.runtime.telemetry.otel", "kitaru.testing", "kitaru_targets.bootstrap",
-    "kitaru_targets.start",
+    "kitaru_targets.conformance", "kitaru_targets.start",
     "kitaru_targets.azureml.kitaru_start",
 }  # fmt: skip
 # What flows and libraries import when they are used.
