@@ -349,3 +349,27 @@ def status_of(store: Store, exec_id: str) -> str:
         (str(one["status"]) for one in KitaruClient(store).executions.list()
          if one["exec_id"] == exec_id), "",
     )  # fmt: skip
+
+
+def test_the_source_is_shown_beside_the_timeline(tmp_path: Path) -> None:
+    lines = ["from kitaru import checkpoint, flow, wait", "", "@checkpoint", "def draft() -> str:"]
+    lines += ["    return '<b>\u202e'  # " + page_flows.HOSTILE.split("\n")[0][:60], ""]
+    lines += ["@flow", "def review() -> bool:", *["    # filler"] * 20, "    draft()"]
+    lines += ["    return wait(name='ok', schema=bool)", *["    # filler"] * 30]
+    (tmp_path / "review.py").write_text("\n".join(lines) + "\n", "utf-8")
+    store = open_store(f"sqlite:{tmp_path / 'kitaru.db'}")
+    client = KitaruClient(store)
+    client.deployments.deploy(str(tmp_path / "review.py"), "local")
+    handle = client.deployments.invoke("review", {})
+    assert handle.settle(240) == "waiting"
+    with serving(store) as running:
+        html = page(running, f"/executions/{handle.exec_id}?row=draft")
+        [current] = re.findall(r'<tr class="hit".*?</tr>', html)
+        assert ">29</a>" in current and "draft()" in current and "row=draft" in current
+        assert html.count('<td class="no">') == 29 and "All 60 lines" in html
+        whole = page(running, f"/executions/{handle.exec_id}?row=ok&lines=all")
+        # The call before the question, which is not marked: nothing records its line.
+        assert 'class="hit"' not in whole and whole.count('<td class="no">') == 60
+        assert "&lt;b&gt;" in whole and "\u202e" not in whole and "from kitaru import" in whole
+        begin(store, "plain", "local-1", "tea")
+        assert 'id="source"' not in page(running, "/executions/local-1")

@@ -28,6 +28,7 @@ from kitaru.server.access import needs
 from kitaru.server.context import Client
 from kitaru.server.pages.posted import Fields
 from kitaru.server.pages.render import go, page
+from kitaru.server.pages.source import source
 from kitaru.server.pages.timeline import Row, timeline
 from kitaru.server.pages.values import Shown, shown
 from kitaru.view import ExecutionView
@@ -69,11 +70,11 @@ def show_execution(
     request: Request, client: Client, exec_id: str, row: Annotated[str, Query()] = "",
     tab: Annotated[str, Query()] = "", opened: Annotated[str, Query()] = "",
     after: Annotated[str, Query()] = "", scale: Annotated[str, Query()] = "",
-    only: Annotated[str, Query()] = "",
+    only: Annotated[str, Query()] = "", lines: Annotated[str, Query()] = "",
 ) -> Response:  # fmt: skip
     """Show an execution."""
     execution = client.executions.get(exec_id)
-    return _show(request, client, execution, row, tab, opened, after, scale, only)
+    return _show(request, client, execution, row, tab, opened, after, scale, only, lines)
 
 
 @router.get("/executions/{exec_id}/images/{name:path}")
@@ -109,7 +110,7 @@ def change_execution(request: Request, client: Client, exec_id: str, posted: Fie
 
 def _show(
     request: Request, client: Client, execution: ExecutionView, row: str, tab: str, opened: str,
-    after: str, scale: str, only: str,
+    after: str, scale: str, only: str, source_lines: str,
 ) -> Response:  # fmt: skip
     journal = execution.journal
     seen = execution.overview(limit=_ROWS, after=after)
@@ -128,10 +129,13 @@ def _show(
     def link(**changes: str) -> str:
         """Return the address of this page with other parameters."""
         given = {"row": row, "tab": tab, "opened": opened, "after": after, "scale": scale,
-                 "only": only, **changes}  # fmt: skip
+                 "only": only, "lines": source_lines, **changes}  # fmt: skip
         query = urlencode({name: value for name, value in given.items() if value})
         return f"{request.url.path}?{query}" if query else request.url.path
 
+    # Without a choice of the reader, the line that runs now.
+    running = next((one.id for one in execution.signs.under_way), "")
+    current = running if running and not row else selected.key if selected is not None else ""
     is_deployed = journal.execution.mode == "deployed"
     # The dispatcher of this service continues a deployed execution whose wait is answered.
     is_due = execution.status == "answered" and request.app.state.dispatcher is not None
@@ -144,6 +148,9 @@ def _show(
         signals=execution.signals[-_SIGNALS:],
         inboxes=sorted({r.name.removeprefix("inbox_") for r in seen.page if r.kind == "inbox"}),
         timeline=drawn,
+        source=source(
+            journal, drawn.rows, current.partition("/")[0], whole=source_lines == "all"
+        ),
         detail=detail,
         lines=lines[:_LINES],
         has_more_lines=len(lines) > _LINES,
