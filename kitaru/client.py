@@ -505,6 +505,7 @@ class KitaruClient(Explaining):
             delivery=delivery,
             strict=strict,
             store=self.store.url,
+            rehearses=True,
         )
         exec_id = begin_dry_run(self.store, compile(named), inputs or {})
         return dry_run(self.store, exec_id, answers=answers, skip_time=skip_time, events=events)

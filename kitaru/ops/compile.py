@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 class Request:
     """The flow to compile, and the options.
 
-    `store` is the URL in the document, empty if the submitter sets it.
+    `store` is the URL in the document, empty if the submitter sets it. `rehearses` is set for a dry
+    run, which is started by hand: its document contains no schedule.
     """
 
     flow: Location
@@ -46,6 +47,7 @@ class Request:
     delivery: str = "store"
     strict: bool = False
     store: str = ""
+    rehearses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ def request(
     delivery: str = "store",
     strict: bool = False,
     store: str | None = None,
+    rehearses: bool = False,
 ) -> Request:
     """Build a compile request from arguments, with settings for those that are not passed.
 
@@ -126,6 +129,7 @@ def request(
         target: the name of a target; default as configured, else `default`.
         store: the store in the document; default the configured store, unless it is on this
             machine.
+        rehearses: whether the build is for a dry run, which needs no schedule.
 
     Raises:
         UsageError: the file or module does not exist, or no target is set.
@@ -142,6 +146,7 @@ def request(
         delivery,
         strict,
         store_in_document(store),
+        rehearses,
     )
 
 
@@ -304,6 +309,7 @@ def compile_draft(request: Request) -> Draft:
 
     from kitaru.ops.findings import from_here, named_from_here
     from kitaru.runtime.secrets import register_local
+    from kitaru.wire import structs
 
     target, location = registry.get(request.target), request.flow
     with uncollected(), named_from_here(location):
@@ -314,6 +320,9 @@ def compile_draft(request: Request) -> Draft:
             profile=target.profile,
             module=location.module,
         )
+    schedule = compilation.plan.schedule
+    if request.rehearses and schedule is not None and schedule.by == "target":
+        compilation = structs.replace(compilation, plan=compilation.plan.replace(schedule=None))
     # Findings quote settings, and are shown before a build with secrets in it is refused.
     register_local(compilation.plan)
     found = from_here(compilation.diagnostics, compilation.sources, compilation.base)

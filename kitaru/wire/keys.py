@@ -304,6 +304,11 @@ def due_now(exec_id: str) -> str:
     return f"{DUE}{0:016d}/{exec_id}/"
 
 
+def due_now_of_all() -> str:
+    """Return the prefix of the hints of all executions that can continue now."""
+    return f"{DUE}{0:016d}/"
+
+
 def due(exec_id: str, cause: str) -> str:
     """Return the hint for a cause. Each cause has a hint of its own, so deleting one hint cannot
     remove another."""

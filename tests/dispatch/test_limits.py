@@ -229,6 +229,15 @@ def test_executions_wait_for_places(
     assert (second.run, second.limit, second.is_skipped) == (None, "1 at a time", False)
     assert client.executions.get(second.handle.exec_id).status == "queued"
     assert due(store).queued == {"syncing": 2} and due(store).hints == 0
+    queued = [third.handle.exec_id, second.handle.exec_id]
+    assert [one.exec_id for one in client.executions.list(status="queued")] == queued
+    page = client.executions.page(status="queued", limit=1, flow="syncing")
+    assert [one.exec_id for one in page.items] == queued[:1] and page.next == queued[0]
+    after = client.executions.page(status="queued", limit=1, after=queued[0])
+    assert [one.exec_id for one in after.items] == queued[1:] and after.next is None
+    chosen = client.executions.page(where=["status=queued", "input.customer=b"])
+    assert [one.exec_id for one in chosen.items] == queued[1:]
+    assert client.executions.list(status="queued", flow="other") == []
     client.executions.cancel(third.handle.exec_id)
     assert client.executions.get(third.handle.exec_id).status == "cancelled"
     assert due(store).queued == {"syncing": 1} and due(store).hints == 0
@@ -291,6 +300,8 @@ def test_a_local_run_waits_for_its_place(
         cancelled = alone.options(store=store).run(3)
         client = KitaruClient(store)
         assert client.executions.get(waits.exec_id).status == "queued"
+        listed = [one.exec_id for one in client.executions.list(status="queued")]
+        assert listed == [cancelled.exec_id, waits.exec_id]
         client.executions.cancel(cancelled.exec_id)
         with pytest.raises(StateError, match="cancelled"):
             cancelled.wait()

@@ -245,7 +245,7 @@ class Bucket:
         self._service = service
 
     def put(self, store: object, key: str, value: bytes, **options: Any) -> None:
-        assert options == {"mode": "create", "use_multipart": False}, options
+        assert options == {"mode": "create", "use_multipart": False, "attributes": None}, options
         if not self._service.operate("create", key, lambda: self._service.create(key, value)):
             raise exceptions.AlreadyExistsError(f"{key}: status code: 412")
 

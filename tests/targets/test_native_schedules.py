@@ -240,3 +240,14 @@ def test_no_dispatcher_starts_what_the_target_starts(tmp_path: Path) -> None:
     assert list_schedules(store) == []
     assert client.deployments.get("nightly").version == "v2"
     assert made.plan.schedule and made.plan.schedule.by == "target"
+
+
+def test_a_dry_run_needs_no_options_of_a_schedule(tmp_path: Path) -> None:
+    file = tmp_path / "nightly.py"
+    named = {"cron": "0 2 * * *", "zone": "UTC", "overlap": "allow", "catchup": "all"}
+    file.write_text(FLOW.format(**named, default=" = 7", wait=""))
+    with pytest.raises(UsageError, match="pyproject"):
+        compile(request(str(file), "stepfunctions", tmp_path / "build", store="s3://b/p"))
+    client = KitaruClient(f"sqlite:{tmp_path / 'store.db'}")
+    ended = client.dry_run(str(file), target="stepfunctions", directory=tmp_path / "dry")
+    assert ended.result == 7

@@ -62,7 +62,7 @@ def dry_run(
     given, scripted = parse_answers(answers), parse_events(events)
     asked = request(
         flow, target, directory, granularity=granularity, image=image, delivery=delivery,
-        strict=strict, store=url,
+        strict=strict, store=url, rehearses=True,
     )  # fmt: skip
     compiled = write(asked, reporting(output))
     texts = {p.name for p in compiled.plan.parameters if p.type == "str"}

@@ -10,17 +10,25 @@ from typing import Any, NamedTuple
 
 from kitaru.errors import NotFound, RecordCorrupt
 from kitaru.runtime.executions.where import Where
-from kitaru.runtime.journal import launches
+from kitaru.runtime.journal import launches, places
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.rounds import Round, answers_of, newest_round
-from kitaru.runtime.journal.states import FINAL, PAUSED, read_state, shown_status, still
+from kitaru.runtime.journal.states import (
+    FINAL,
+    PAUSED,
+    read_end,
+    read_state,
+    shown_status,
+    still,
+)
 from kitaru.runtime.journal.summaries import inputs_of
 from kitaru.runtime.telemetry import beats
 from kitaru.runtime.telemetry.beats import Signs
 from kitaru.status import ExecutionStatus
 from kitaru.stores.base import Store
 from kitaru.wire import keys
+from kitaru.wire.flow_limits import recorded_limits
 from kitaru.wire.records import ExecutionRecord, StateRecord, SubmissionRecord, Summary
 from kitaru.wire.structs import Struct, fields_of
 from kitaru.wire.times import invert, uninvert
@@ -30,6 +38,10 @@ _PAGE = 1000
 _AT_ONCE = 20
 # An execution with one of these statuses does nothing until its status changes.
 _AT_REST = (*FINAL, "failed", *PAUSED, "answered", "resuming")
+
+
+# The statuses of an execution whose first step has recorded nothing. No index contains it.
+_BEFORE = ("queued", "starting")
 
 
 class _Hint(Struct):
@@ -128,6 +140,8 @@ def page_of(
     pages of `limit` executions after that. `counts` is false to leave out `total`, for which the
     whole index is read.
     """
+    if where.status in _BEFORE:
+        return _page_before(store, where, limit, within, after, page)
     hints = _hints_of(store, where, _place_of(store, after) if after else "")
     looked: list[_Hint] = []
     near = _verified(store, _noting(islice(hints, within), looked), where)
@@ -146,6 +160,77 @@ def page_of(
             else sum(where.flow in (None, one.flow) for one in _newest_hints(store))
         )
     return Page(_rows(store, found), count, last, total)
+
+
+class Launched(NamedTuple):
+    """An execution whose first step has recorded nothing: its status, since when, and its run."""
+
+    status: ExecutionStatus
+    at: str
+    run: SubmissionRecord | None = None
+
+
+def launched(store: Store, exec_id: str) -> Launched:
+    """Return the status of an execution that was invoked and has recorded nothing yet."""
+    records = RecordStore(store)
+    found = newest_round(records, exec_id)
+    claim = records.read(SubmissionRecord, keys.round_claim(exec_id, found.number + 1, 1))
+    run = found.run or found.taken or claim
+    hint = store.get(keys.due_launch(exec_id))
+    queued = places.waits_since(store, exec_id, 1)
+    at = run.at if run is not None else (hint or b"").decode("ascii")
+    if run is None and queued is not None:
+        at = queued[0]
+    if (end := read_end(records, exec_id)) is not None:
+        # It was cancelled before its first step.
+        return Launched(ExecutionStatus(end.status), at or end.at, run)
+    return Launched(ExecutionStatus.QUEUED if run is None else ExecutionStatus.STARTING, at, run)
+
+
+def _before(store: Store, where: Where) -> Iterator[Listed]:
+    """Yield the executions that were invoked and have recorded nothing yet, newest first.
+
+    Nothing lists them but the hints that lead to them: of their launch, in a queue, or of a round.
+    """
+    if where.needs_summary:
+        return
+    hints = [*store.list(keys.due_now_of_all()), *store.list(keys.QUEUE)]
+    named = {keys.due_parts(hint)[1] for hint in hints}
+    named |= {key.split("/")[1] for key in store.list(keys.OPEN)}
+    found = [one for one in map(partial(_launched, store, where), sorted(named)) if one is not None]
+    yield from sorted(found, key=lambda one: (one.started_at, one.exec_id), reverse=True)
+
+
+def _launched(store: Store, where: Where, exec_id: str) -> Listed | None:
+    launch = launches.recall(store, exec_id)
+    if launch is None or not launch.deployment or store.get(keys.execution(exec_id)) is not None:
+        return None
+    found = launched(store, exec_id)
+    is_asked = where.allows(found.status) and where.flow in (None, launch.flow)
+    is_early = bool(where.since) and found.at < where.since
+    is_late = bool(where.until) and found.at > where.until
+    if not is_asked or is_early or is_late or not where.fits_inputs(launch.inputs):
+        return None
+    return Listed(exec_id=exec_id, flow=launch.flow, status=found.status, started_at=found.at)
+
+
+def _page_before(
+    store: Store, where: Where, limit: int, within: int, after: str, page: int
+) -> Page:
+    """Return a page of executions that wait; those of `flow.run` wait in a process."""
+    hints = islice(_hints_of(store, where), within)
+    here = (_item(one.hint, one.looked.status) for one in _verified(store, hints, where))
+    every = [*_before(store, where), *here]
+    first = next((n for n, one in enumerate(every, 1) if one.exec_id == after), 0)
+    first += (page - 1) * limit
+    items = every[first : first + limit]
+    rows = [
+        _row(_Found(_Hint(invert(one.started_at), one.exec_id, 0, one.status, one.flow_name),
+                    _Looked(one.status, one.status, 0), None), None)
+        for one in items
+    ]  # fmt: skip
+    is_more = first + limit < len(every)
+    return Page(rows, len(items), items[-1].exec_id if is_more else None, None)
 
 
 def _hints_of(store: Store, where: Where, start: str = "") -> Iterator[_Hint]:
@@ -184,6 +269,8 @@ def each_execution(
 
 def matching(store: Store, where: Where) -> Iterator[Listed]:
     """Yield the executions that `where` selects on demand, newest first."""
+    if where.status in _BEFORE:
+        yield from _before(store, where)
     for found in _verified(store, _hints_of(store, where), where):
         yield _item(found.hint, found.looked.status)
 
@@ -361,6 +448,8 @@ def settled_status(
             return _status_of_round(journal, found, recorded)
         if found.run is not None and state.number <= max(1, found.run.state):
             return ExecutionStatus.RESUMING, found.run
+    elif recorded == "running" and _waits_for_place(journal):
+        return ExecutionStatus.QUEUED, None
     if recorded not in PAUSED or journal.pending_names():
         return recorded, None
     # An execution of Kitaru 0.1, or a local one.
@@ -368,6 +457,16 @@ def settled_status(
     if earlier:
         return ExecutionStatus.RESUMING, earlier[-1]
     return ExecutionStatus.ANSWERED, None
+
+
+def _waits_for_place(journal: Journal) -> bool:
+    """Return whether an execution waits for a place in its caller's process."""
+    execution = journal.execution
+    limits = recorded_limits(execution) if execution.mode == "local" else None
+    if limits is None:
+        return False
+    records = RecordStore(journal.store)
+    return not places.has_place(records, limits.flow, f"{execution.exec_id}.0")
 
 
 def shown_state(journal: Journal, state: StateRecord) -> str:

@@ -27,7 +27,16 @@ Text = Annotated[str, Query()]
 
 _LISTED = 50
 _ROWS = 100
-_STATUSES = ("waiting", "sleeping", "running", "failed", "completed", "interrupted", "cancelled")
+_STATUSES = (
+    "waiting",
+    "sleeping",
+    "queued",
+    "running",
+    "failed",
+    "completed",
+    "interrupted",
+    "cancelled",
+)
 _PERIODS = {"": None, "1h": timedelta(hours=1), "1d": timedelta(days=1), "7d": timedelta(days=7),
             "30d": timedelta(days=30)}  # fmt: skip
 # `flow:review status:failed kayaks`
