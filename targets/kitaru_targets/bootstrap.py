@@ -4,6 +4,7 @@ A bundle contains this program. The program that starts in the container passes 
 as `brought`, and its arguments are BUNDLE [PACKAGE ...] step ... --store URL ...
 """
 
+import atexit
 import hashlib
 import importlib.metadata
 import io
@@ -11,6 +12,7 @@ import os
 import pathlib
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -75,6 +77,12 @@ def listed(root: str, store: str) -> list[str]:
     return sorted(set(filter(None, re.sub(r"\\\n *", "", "".join(some)).split("\n"))))
 
 
+def remove(root: str, process: int) -> None:
+    # A process that the flow forked still shares the folder with its parent.
+    if os.getpid() == process:
+        shutil.rmtree(root, ignore_errors=True)
+
+
 def main(bundle: str, *rest: str) -> None:
     lines, arguments = list(rest[: rest.index("step")]), rest[rest.index("step") :]
     store = arguments[arguments.index("--store") + 1]
@@ -85,6 +93,8 @@ def main(bundle: str, *rest: str) -> None:
         # The execution records it, so that a residual pipeline runs the same code.
         os.environ["KITARU_BUNDLE"] = "sha256:" + hashlib.sha256(brought).hexdigest()
     root = tempfile.mkdtemp(prefix="kitaru-")
+    # A worker of an orchestrator lives longer than a step.
+    atexit.register(remove, root, os.getpid())
     unpack(brought, root)
     install(listed(root, store))
     sys.path[:0] = [root]

@@ -75,6 +75,23 @@ def test_a_folder_as_store_means_its_file(tmp_path: Path) -> None:
     assert start(digest, tmp_path).returncode == 0
 
 
+def test_a_step_leaves_no_files_on_a_worker(tmp_path: Path) -> None:
+    store = tmp_path / "kitaru.db"
+    forks = b"""
+import os, pathlib, sys
+here = pathlib.Path.cwd()
+assert (here / "kitaru").is_dir()
+if (child := os.fork()) == 0:
+    sys.exit(0)
+os.waitpid(child, 0)
+print("kept", (here / "kitaru").is_dir())
+"""
+    made = archive({**GOOD, "kitaru/runtime/__main__.py": forks})
+    done = start(stored(store, made), store)
+    assert "kept True" in done.stdout, done.stderr
+    assert not list(tmp_path.glob("kitaru-*"))
+
+
 def test_an_inline_bundle_is_run(tmp_path: Path) -> None:
     assert start(inline(GOOD), tmp_path / "kitaru.db").returncode == 0
 
