@@ -23,6 +23,7 @@ MAX_FILE_BYTES = 128 * 1024 * 1024
 # In memory, JSON takes about twenty times its size.
 MAX_JSON_BYTES = 16 * 1024 * 1024
 _FILES = 100
+_SHOWN = 8
 _TYPES = {
     "schema": int, "kitaru": str, "flow": str, "target": str, "granularity": str,
     "delivery": str, "image": str, "store": str, "requirements": list, "files": dict,
@@ -50,6 +51,8 @@ class Lock(Struct):
 
 def read(directory: Path) -> Lock:
     """Return the lock of the build in `directory`; raise StateError if it is missing."""
+    if not (directory / LOCK).exists():
+        raise _missing(directory)
     return parse(read_file(directory, LOCK), str(directory))
 
 
@@ -139,6 +142,19 @@ def _is_digest(value: Any) -> bool:
     if not isinstance(value, str) or len(value) != 71 or not value.startswith("sha256:"):
         return False
     return all(c in "0123456789abcdef" for c in value[7:])
+
+
+def _missing(directory: Path) -> StateError:
+    """Return the error for a folder without a build, which names the builds below it."""
+    if not directory.is_dir():
+        return StateError(f"{directory} is not a folder.", help=_HELP)
+    # `compile` writes to a folder for the flow, and in it one for the target.
+    found = sorted({*directory.glob(f"*/{LOCK}"), *directory.glob(f"*/*/{LOCK}")})
+    if not found:
+        return StateError(f"{directory} holds no build.", help=_HELP)
+    shown = ", ".join(str(path.parent) for path in found[:_SHOWN])
+    more = f", and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return StateError(f"{directory} is not a build.", help=f"Name one below it: {shown}{more}")
 
 
 def _unusable(where: str, reason: str) -> StateError:

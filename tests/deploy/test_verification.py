@@ -189,6 +189,15 @@ def test_the_command_compares_with_a_source(tmp_path: Path) -> None:
 def test_what_is_no_build(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="holds no build"):
         verify(tmp_path)
+    with pytest.raises(StateError, match="is not a folder"):
+        verify(tmp_path / "nothing")
+
+
+def test_a_folder_above_builds_names_them(tmp_path: Path) -> None:
+    made = compiled(tmp_path)
+    with pytest.raises(StateError, match="is not a build") as caught:
+        verify(tmp_path)
+    assert caught.value.help == f"Name one below it: {made.directory}"
 
 
 @pytest.mark.parametrize(
