@@ -32,7 +32,7 @@ def test_a_changed_file_is_noticed(make: Make) -> None:
     made.document.write_text(made.document.read_text() + "\n")
     with pytest.raises(StateError, match=r"pipeline\.yaml changed"):
         build.read(made.directory)
-    with pytest.raises(StateError, match="no build"):
+    with pytest.raises(StateError, match="is not a folder"):
         build.read(made.directory / "elsewhere")
 
 
