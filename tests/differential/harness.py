@@ -21,7 +21,7 @@ import sys
 import tempfile
 import traceback
 import types
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -337,13 +337,20 @@ def run_cut(
     """
     outcome = Outcome(None, [])
     process = Process(compilation, path, outcome.trace)
-    entries = {block.name for block in compilation.plan.blocks}
-    if not everywhere:
-        entries = {step.entry for step in compilation.plan.steps}
+    entries = cuts_of(compilation.plan, everywhere=everywhere)
     given = copy.deepcopy(inputs)
     return outcome_of(
         outcome, path, lambda: process.submitted.finish(_steps(process, given, outcome, entries))
     )
+
+
+def cuts_of(plan: Plan, *, everywhere: bool) -> frozenset[str]:
+    """Return the blocks at which a run is cut; none in a flow that is one block."""
+    if plan.blocks[0].kind == "flow":
+        return frozenset()
+    if everywhere:
+        return frozenset(block.name for block in plan.blocks)
+    return frozenset(step.entry for step in plan.steps)
 
 
 @dataclass
@@ -399,7 +406,7 @@ class Process:
         return Process(self.compilation, self.path, self.trace, *known)
 
 
-def _steps(process: Process, variables: dict[str, Any], outcome: Outcome, entries: set[str]) -> Any:
+def _steps(process: Process, variables: dict[str, Any], outcome: Outcome, entries: Set[str]) -> Any:
     plan = process.compilation.plan
     if plan.blocks[0].kind == "flow":
         return on_loop(call_flow(plan, process.module, variables))
@@ -427,7 +434,7 @@ def _steps(process: Process, variables: dict[str, Any], outcome: Outcome, entrie
 
 
 def _async_steps(
-    process: Process, variables: dict[str, Any], outcome: Outcome, entries: set[str]
+    process: Process, variables: dict[str, Any], outcome: Outcome, entries: Set[str]
 ) -> Any:
     name = process.compilation.plan.blocks[0].name
     for _ in range(_MOST_BLOCKS):
@@ -440,7 +447,7 @@ def _async_steps(
 
 
 async def _one_process(
-    process: Process, name: str, variables: dict[str, Any], outcome: Outcome, entries: set[str]
+    process: Process, name: str, variables: dict[str, Any], outcome: Outcome, entries: Set[str]
 ) -> tuple[str | None, Any]:
     """Run blocks up to the next cut: return the next block and the frame, or None and the result.
 

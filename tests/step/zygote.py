@@ -6,14 +6,26 @@ step or Python code.
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
 import sys
 import traceback
 
-import kitaru  # noqa: F401 (imported once, for all that are forked)
 from kitaru.runtime.__main__ import main
 from tests.step.killer import arm
+
+# What steps and flows import when they run: imported once, for all that are forked.
+for name in (
+    *("asyncio", "importlib.metadata", "symtable", "kitaru.aio", "kitaru.checkpoints"),
+    *("kitaru.client", "kitaru.flows", "kitaru.memory", "kitaru.primitives"),
+    *("kitaru.runtime.engine.awaited_calls", "kitaru.runtime.engine.body_loop"),
+    *("kitaru.runtime.engine.child_calls", "kitaru.runtime.engine.questions"),
+    *("kitaru.runtime.steps.blocks", "kitaru.stores.sqlite", "kitaru.wire.definitions"),
+):
+    importlib.import_module(name)
+gc.freeze()
 
 for line in sys.stdin:
     folder, log, kill, arguments = json.loads(line)
