@@ -219,8 +219,9 @@ class Target(Struct):
     `answered_by_token` means that `answered` finds the token of a waiting run in the `store`, one
     of its options. `unit` is what a step becomes, in the words of the orchestrator. `starts`
     returns how many containers of a plan start in a row at most, and how many of them find nothing
-    to do; without it, conditions start only the steps of the path. `schedules` is what the service
-    can do that starts runs by schedule, None if it does not. `options` are those of
+    to do; without it, conditions start only the steps of the path. `limits_runs` is how a document
+    says how many runs of a flow there are at once, empty if it cannot. `schedules` is what the
+    service can do that starts runs by schedule, None if it does not. `options` are those of
     `[tool.kitaru.NAME]` in pyproject.toml.
     """
 
@@ -247,3 +248,4 @@ class Target(Struct):
     starts: Callable[[Plan], tuple[int, int]] | None = None
     schedules: Schedules | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
+    limits_runs: str = ""

@@ -54,7 +54,7 @@ def capabilities(target: Target) -> tuple[Capability, ...]:
         Capability("sleeps", profile.timers, _SLEEPS[profile.timers]),
         Capability("fan-out", profile.fan_out > 0, _FAN_OUT[profile.fan_out > 0]),
         _schedules(target),
-        Capability("limits", False, f"{_LIMITED} {_DEAD[_tells(target)]}"),
+        _limits(target),
     )
 
 
@@ -78,6 +78,18 @@ def _schedules(target: Target) -> Capability:
     )
 
 
+def _limits(target: Target) -> Capability:
+    how = f"{_LIMITED} {_DEAD[_tells(target)]}"
+    if target.limits_runs:
+        how += f" {_NATIVE_LIMIT.format(target.limits_runs)}"
+    return Capability("limits", native=False, how=how, needs=_ALIKE if target.limits_runs else "")
+
+
+_ALIKE = "concurrency="
+_NATIVE_LIMIT = (
+    "If the flow never waits, and its limits queue, without a priority, a `concurrency` without a "
+    "key is also {} of the document: a run that was started elsewhere waits there for its place."
+)
 _BY_TARGET = 'schedule_by="target"'
 
 

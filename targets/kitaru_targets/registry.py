@@ -81,6 +81,7 @@ def get(name: str) -> Target:
         unit=getattr(profile, "UNIT", "container"),
         schedules=getattr(profile, "SCHEDULES", None),
         options=getattr(profile, "OPTIONS", {}),
+        limits_runs=getattr(profile, "LIMITS_RUNS", ""),
     )
 
 

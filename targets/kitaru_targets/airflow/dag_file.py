@@ -16,6 +16,7 @@ Method = Literal["step", "each", "ask", "group"]
 _NAMES = [("Flow", None), ("program", None)]
 _FLOW = {"start", "environment", "options"}
 DAG = frozenset({"dag_id", "description", "schedule", "params"})
+DAG_FURTHER = frozenset({"max_active_runs"})
 
 
 class Program(str):

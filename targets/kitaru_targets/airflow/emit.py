@@ -23,6 +23,7 @@ from kitaru_targets.common import (
     schedules,
     variables,
 )
+from kitaru_targets.common.native_limits import runs_at_once
 from kitaru_targets.common.node_names import Keys, slug
 
 _HOUR = 3_600.0
@@ -67,6 +68,7 @@ def emit(plan: Plan, wiring: ContainerSpec) -> Emission:
             "description": f"{plan.flow} at {plan.file}:{plan.line}, "
             f"compiled by Kitaru {plan.kitaru}",
             "schedule": _schedule(plan, wiring),
+            **({"max_active_runs": most} if (most := runs_at_once(plan, wiring)) else {}),
         },
         "params": [_param(one) for one in declared],
         "tasks": [{"id": one.id, "method": one.method, **one.options} for one in graph.tasks],

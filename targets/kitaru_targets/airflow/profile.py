@@ -40,6 +40,9 @@ OPTIONS = {
     **kubernetes.OPTIONS,
 }
 
+# How the document says how many runs of a flow there are at once.
+LIMITS_RUNS = "`max_active_runs`"
+
 PROFILE = Profile(
     name="airflow",
     branches=True,

@@ -55,8 +55,11 @@ def _names(document: dag_file.DagFile) -> Iterator[str]:
 
 
 def _dag(document: dag_file.DagFile) -> Iterator[str]:
-    if unknown := sorted(document.dag.keys() - dag_file.DAG):
+    if unknown := sorted(document.dag.keys() - dag_file.DAG - dag_file.DAG_FURTHER):
         yield f"its DAG has the unknown option {unknown[0]}"
+    most = document.dag.get("max_active_runs", 1)
+    if type(most) is not int or most < 1:
+        yield f"its DAG may have {most!r} runs at once"
 
 
 def _module(document: dag_file.DagFile) -> Iterator[str]:

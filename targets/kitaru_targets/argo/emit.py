@@ -30,6 +30,7 @@ from kitaru_targets.common import (
     variables,
     yaml,
 )
+from kitaru_targets.common.native_limits import runs_at_once
 from kitaru_targets.common.node_names import Keys, slug
 
 API = "argoproj.io/v1alpha1"
@@ -184,11 +185,13 @@ class _Document:
 
     def _synchronization(self) -> dict[str, Any]:
         name, _, key = self._plan.options.get(profile.SEMAPHORE, "").partition("/")
-        if not name:
-            return {}
-        return {
-            "synchronization": {"semaphores": [{"configMapKeyRef": {"name": name, "key": key}}]}
+        chosen = {"configMapKeyRef": {"name": name, "key": key}}
+        alone = runs_at_once(self._plan, self._wiring) == 1
+        made = {
+            **({"semaphores": [chosen]} if name else {}),
+            **({"mutexes": [{"name": f"kitaru-{self._name}"}]} if alone else {}),
         }
+        return {"synchronization": made} if made else {}
 
     def _ttl(self) -> dict[str, Any]:
         seconds = self._plan.options.get(profile.KEEP_SECONDS)

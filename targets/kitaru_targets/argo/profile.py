@@ -45,6 +45,9 @@ SCHEDULES = Schedules("a CronWorkflow", SCHEDULE, ("skip", "allow"), ("last", "n
 # What a step becomes, in the words of the orchestrator.
 UNIT = "task (one pod)"
 
+# How the document says how many runs of a flow there are at once.
+LIMITS_RUNS = "a mutex (for `concurrency=1`)"
+
 PROFILE = Profile(
     name="argo",
     branches=True,
