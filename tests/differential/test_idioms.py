@@ -35,6 +35,7 @@ def main(a, xs):
     n = cb(cb(0))
     return n, xs
 """
+LIMITED = PRELUDE + MAPPED.replace("@flow", '@flow(concurrency=2, priority="input.a")')
 
 
 def examples(share: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -48,6 +49,7 @@ def examples(share: int) -> Callable[[Callable[..., None]], Callable[..., None]]
 
 @examples(1)
 @given(source=idiomatic_programs(), granularity=st.sampled_from(GRANULARITIES))
+@example(source=LIMITED, granularity="checkpoint")
 def test_cut_flow_means_what_python_means(source: str, granularity: Granularity) -> None:
     compiles(source)
     compilation, path = compile_text(source, granularity, BESIDE)
@@ -59,6 +61,8 @@ def test_cut_flow_means_what_python_means(source: str, granularity: Granularity)
 
 @examples(4)
 @given(source=idiomatic_programs(), target=st.sampled_from(["kubeflow", "vertex"]))
+@example(source=LIMITED, target="kubeflow")
+@example(source=LIMITED, target="vertex")
 def test_the_document_starts_what_has_work_to_do(source: str, target: str) -> None:
     compiles(source)
     _, path = compile_text(source, beside=BESIDE)
@@ -70,6 +74,7 @@ def test_the_document_starts_what_has_work_to_do(source: str, target: str) -> No
 @examples(4)
 @given(source=idiomatic_programs())
 @example(source=PRELUDE + MAPPED)
+@example(source=LIMITED)
 def test_the_engine_runs_what_python_runs(source: str) -> None:
     compiles(source)
     compilation, path = compile_text(source, beside=BESIDE)
@@ -89,6 +94,7 @@ def test_the_engine_runs_what_python_runs(source: str) -> None:
     print_blob=True,
 )
 @given(source=idiomatic_programs())
+@example(source=LIMITED)
 def test_a_killed_run_is_resumed_as_if_nothing_had_happened(source: str) -> None:
     compiles(source)
     check_killed(Path(tempfile.mkdtemp(dir=scratch())), source)
