@@ -344,7 +344,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     "another module": ("from kitaru_airflow_", "from kitaru_airflow_1", "not the one of this"),
     "another name": ("import Flow", "import Flow as os", "the import of Flow"),
     "other options": ("flow = Flow(", "flow = Flow(more=1, ", "here belongs flow = Flow"),
-    "other options of the DAG": ("flow.dag(", "flow.dag(max_active_runs=1, ", "its DAG has"),
+    "other options of the DAG": ("flow.dag(", "flow.dag(more=1, ", "its DAG has"),
     "a call as a constant": ("environment={", "environment=dict() or {", "cannot be read"),
     "a call as an option": ("doc='flow.py:30'", "doc=print('flow.py:30')", "cannot be read"),
     "a program of another": ("start=[", "start=[program('other.py'), ", "not the one of this"),
