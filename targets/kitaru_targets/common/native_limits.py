@@ -18,7 +18,9 @@ def runs_at_once(plan: Plan, wiring: ContainerSpec) -> int:
 
     A residual pipeline has no limit: its execution has a place already, or asks for one.
     """
-    waits = any(part.may_wait for part in (*plan.blocks, *plan.steps))
+    waits = any(block.may_wait for block in plan.blocks) or any(
+        step.may_wait for step in plan.steps
+    )
     if not plan.limits or wiring.execution or waits:
         return 0
     limits = FlowLimits.from_json(plan.limits)
