@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from kitaru.runtime.engine.declared_changes import added, removed, renamed
     from kitaru.runtime.engine.futures import Future
     from kitaru.runtime.llm.replies import Reply, ToolCall
+    from kitaru.wire.flow_events import on_event
     from kitaru.wire.flow_limits import limit
 else:
 
@@ -135,6 +136,7 @@ _MODULES = {
     "Future": "kitaru.runtime.engine.futures",
     **dict.fromkeys(("Reply", "ToolCall"), "kitaru.runtime.llm.replies"),
     "limit": "kitaru.wire.flow_limits",
+    "on_event": "kitaru.wire.flow_events",
 }
 
 
@@ -197,6 +199,7 @@ __all__ = [
     "migrate",
     "moved",
     "now",
+    "on_event",
     "progress",
     "register_codec",
     "removed",

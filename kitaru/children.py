@@ -21,6 +21,7 @@ from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.to_json import as_json
 from kitaru.stores.base import Store
 from kitaru.wire import ids
+from kitaru.wire.flow_events import recorded_cancels
 from kitaru.wire.plan import Plan
 from kitaru.wire.records import ChildRecord, LaunchRecord, OnCancel
 from kitaru.wire.times import now
@@ -185,12 +186,14 @@ class _Asked:
         if launch is None:
             name = self._flow if isinstance(self._flow, str) else self._flow.name
             version = Deployments(store).get(name)
-            _check_names(version, Deployments(store).read(version, launches.PLAN), given)
+            plan = Plan.from_json(Deployments(store).read(version, launches.PLAN))
+            _check_names(version, plan, given)
             values = {key: as_json(codec.encode(value)) for key, value in given.items()}
             parent = f"{self._journal.exec_id}/{invocation}"
             launch = LaunchRecord(
-                version.flow, values, version.number, tag=version.tag, parent=parent
-            )
+                version.flow, values, version.number, tag=version.tag, parent=parent,
+                cancel_on=recorded_cancels(plan.events, plan.parameters, values),
+            )  # fmt: skip
             if self._may_start(exec_id, version.flow, invocation):
                 launch = launches.record_launch(store, exec_id, launch)
         return Child(exec_id, launch.flow, f"v{launch.deployment}", invocation)
@@ -256,9 +259,9 @@ def _check(flow: Any, given: Any, on_cancel: Any) -> None:
         )
 
 
-def _check_names(version: Deployment, plan: bytes, given: Mapping[str, Any]) -> None:
+def _check_names(version: Deployment, plan: Plan, given: Mapping[str, Any]) -> None:
     """Raise InputError for a missing or an unknown input. The child checks the types itself."""
-    wanted = {one.name: one.required for one in Plan.from_json(plan).parameters}
+    wanted = {one.name: one.required for one in plan.parameters}
     missing = [name for name, required in wanted.items() if required and name not in given]
     unknown = [name for name in given if name not in wanted]
     if missing or unknown:

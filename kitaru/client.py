@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from kitaru.ops.replay_many import Replayed
     from kitaru.ops.schedules import Schedule
     from kitaru.ops.tokens import CreatedToken, Token
+    from kitaru.ops.triggers import Trigger
     from kitaru.ops.verify import Verified
     from kitaru.remote.connection import Connection
     from kitaru.runtime.executions.comparison import Comparison
@@ -852,7 +853,7 @@ class DeployedFlows(Deployments):
         self._named = named
 
     def tag(self, name: str, tag: str) -> Deployment:
-        """Point a tag to a version. With the tag `default`, its schedule applies from now on.
+        """Point a tag to a version. With the tag `default`, its schedule and events count from now.
 
         `name` is `FLOW@TAG` or `FLOW@vN`.
 
@@ -863,7 +864,7 @@ class DeployedFlows(Deployments):
         """
         moved = super().tag(name, tag)
         if tag == DEFAULT_TAG:
-            from kitaru.ops.schedules import declare
+            from kitaru.ops.declared import declare
 
             declare(self._store, moved.flow)
         return moved
@@ -1022,10 +1023,23 @@ class Events:
         return send_event(self._store, name, data, id=id)
 
     def get(self, name: str, id: str) -> Event:
-        """Return an event. Raises NotFound if it does not exist, or was removed."""
+        """Return an event, with the executions that it started or cancelled.
+
+        Raises NotFound if it does not exist, or was removed.
+        """
         from kitaru.ops.events import get_event
 
         return get_event(self._store, name, id)
+
+    def triggers(self, flow: str | None = None) -> builtins.list[Trigger]:
+        """Return what events do to the deployed flows, or to one: which start and cancel them.
+
+        Example:
+            [(one.flow, one.events.on) for one in client.events.triggers()]
+        """
+        from kitaru.ops.triggers import list_triggers
+
+        return list_triggers(self._store, flow)
 
     def list(self, name: str | None = None, *, limit: int = 50) -> builtins.list[Event]:
         """Return the newest events, or those of one name, newest first; at most `limit`."""

@@ -150,6 +150,13 @@ def flow(
         rate_limit: how many executions start in a period: `kitaru.limit(60, per="1m")`, or several.
         priority: path of an input that is a number, such as `input.priority`. An execution with one
             more is started as if it had waited ten minutes longer.
+        on: names of events, such as `invoice.created`. Each event starts the deployed version with
+            the tag `default`, once, through a dispatcher. The input `event` is the whole event,
+            and other inputs are the fields of its data with their names.
+        where: a condition on `data`, `id`, `name` and `at` of those events, in the Common
+            Expression Language, such as `data.amount > 100`. It needs the extra `events`.
+        cancel_on: events that cancel executions of a deployed version that have not ended: names,
+            or `kitaru.on_event(…)`, which selects executions by their inputs, or several.
 
     Raises:
         UsageError: the function is a generator, or an option is wrong.

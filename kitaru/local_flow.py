@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from kitaru.runtime.executions.replay import Changes
     from kitaru.stores.base import Store
     from kitaru.wire.cron import Catchup, Overlap, ScheduleBy
+    from kitaru.wire.flow_events import EventPattern
     from kitaru.wire.flow_limits import FlowLimits, Limit
 
 P = ParamSpec("P")
@@ -86,6 +87,9 @@ class FlowOptions(TypedDict, total=False):
     concurrency: int | Limit | Sequence[int | Limit] | None
     rate_limit: Limit | Sequence[Limit] | None
     priority: str | None
+    on: str | Sequence[str] | None
+    where: str | None
+    cancel_on: str | EventPattern | Sequence[str | EventPattern] | None
 
 
 class RunOptions(TypedDict, total=False):
@@ -147,6 +151,9 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         concurrency: int | Limit | Sequence[int | Limit] | None = None,
         rate_limit: Limit | Sequence[Limit] | None = None,
         priority: str | None = None,
+        on: str | Sequence[str] | None = None,
+        where: str | None = None,
+        cancel_on: str | EventPattern | Sequence[str | EventPattern] | None = None,
     ) -> None:
         _check_function(function)
         update_wrapper(self, function)
@@ -162,6 +169,11 @@ class LocalFlow(Explaining, Generic[P, R_co]):
             from kitaru.wire.flow_limits import flow_limits
 
             self.limits = flow_limits(concurrency, rate_limit, priority)
+        if (on, where, cancel_on) != (None, None, None):
+            from kitaru.wire.flow_events import flow_events
+
+            # The compiler reads them. An execution of this process does not depend on them.
+            flow_events(on, where, cancel_on)
         self.name = check_name("flow", name or function.__name__)
         self.cache = cache
         self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)

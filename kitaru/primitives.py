@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.config import setting
 from kitaru.errors import AnswerInvalid, NotFound, UsageError
-from kitaru.runtime import codec, expressions, secrets
+from kitaru.runtime import codec, secrets
 from kitaru.runtime.engine.calls import Spec
 from kitaru.runtime.engine.execution import anywhere, in_body, in_checkpoint
 from kitaru.runtime.engine.primitives import DurableCall, Primitive, blocking
@@ -23,7 +23,7 @@ from kitaru.runtime.journal.inboxes import InboxReader, Reading, call_name
 from kitaru.runtime.journal.journal import TAG, Journal
 from kitaru.runtime.schema.types import askable_schema, from_json
 from kitaru.runtime.telemetry.beats import Progress
-from kitaru.wire import canonical, ids, times
+from kitaru.wire import canonical, expressions, ids, times
 from kitaru.wire.events import check_event_name, check_match
 from kitaru.wire.names import check_name
 from kitaru.wire.records import WaitRequest

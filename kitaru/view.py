@@ -11,7 +11,7 @@ from kitaru.handle import result_of
 from kitaru.runtime.executions.artifacts import result_as_json
 from kitaru.runtime.executions.model_calls import calls_of, each_call, shown
 from kitaru.runtime.executions.overview import Overview, overview
-from kitaru.runtime.journal import children, evidence
+from kitaru.runtime.journal import children, evidence, launches
 from kitaru.runtime.journal.inboxes import Signal, signals
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.to_json import as_json
@@ -170,6 +170,12 @@ class ExecutionView(Explaining):
     def parent(self) -> str:
         """The execution that started it as a child; empty without one."""
         return self.journal.execution.parent.partition("/")[0]
+
+    @cached_property
+    def started_by(self) -> str:
+        """The event that started it, as `NAME/ID`; empty if no event did."""
+        launch = launches.recall(self.journal.store, self.exec_id)
+        return "" if launch is None else launch.event
 
     @property
     def children(self) -> list[ChildRecord]:
@@ -355,6 +361,8 @@ class ExecutionView(Explaining):
                 }
                 for one in self.events
             ],
+            "started_by": self.started_by,
+            "cancelled_by": self.cancelled_by,
             "parent": self.parent,
             "children": [
                 {

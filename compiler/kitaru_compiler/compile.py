@@ -26,6 +26,7 @@ from kitaru_compiler.diagnostics.rules.cutting import TASKS_STAY_TOGETHER
 from kitaru_compiler.diagnostics.rules.source import SOURCE_TOO_LARGE
 from kitaru_compiler.frontend.asked_models import asked_models
 from kitaru_compiler.frontend.calls import Calls
+from kitaru_compiler.frontend.events import events_of
 from kitaru_compiler.frontend.flows import (
     FlowDefinition,
     check_definition,
@@ -140,7 +141,7 @@ def compile_flow(
         asked, about_models = _asked(names, source, settings, needed.pins)
         image = _image(chosen)
         images, image_texts = about_images(chosen, image, project, settings)
-        limits = limits_of(chosen, names)
+        limits, events = limits_of(chosen, names), events_of(chosen, names)
         names.store()
         plan = Plan(
             flow=chosen.name,
@@ -174,6 +175,7 @@ def compile_flow(
             schedule=schedule_of(chosen),
             limits=limits.to_json() if limits is not None else {},
             overrides=_overrides(table.get("overrides", ()), chosen.name),
+            events=events.to_json() if events is not None else {},
         )
     texts = _texts(project) | requirement_texts(project, settings) | image_texts
     notes = [note for note in result.notes if granularity != "single" or not _is_of_cuts(note)]

@@ -46,6 +46,12 @@ def cancel(store: Store, exec_id: str) -> Cancelled:
         StateError: the execution is completed.
         EnvironmentFailure: the execution is cancelled, but the orchestrator cannot be notified.
     """
+    notice = cancel_execution(store, exec_id)
+    return Cancelled(show(store, exec_id), notice)
+
+
+def cancel_execution(store: Store, exec_id: str) -> Notice | None:
+    """Cancel an execution as `cancel` does, and return the notification of its orchestrator."""
     launch = launches.recall(store, exec_id)
     if launch is not None and store.get(keys.execution(exec_id)) is None:
         # Such as an execution that waits for a place. Its first step finds the end.
@@ -53,13 +59,13 @@ def cancel(store: Store, exec_id: str) -> Cancelled:
             cancel_for(store, exec_id, actor())
         places.dequeue(store, launch.flow, exec_id)
         move(store, exec_id)
-        return Cancelled(show(store, exec_id), None)
+        return None
     journal = Journal.open(store, exec_id)
     with audited(store, "cancel", flow=journal.execution.flow, exec_id=exec_id):
         _cancel(journal)
     if journal.execution.limits:
         places.dequeue(store, journal.execution.flow, exec_id)
-    return _cancelled(journal)
+    return _stopped(journal)
 
 
 def _cancel(journal: Journal) -> None:
@@ -72,10 +78,10 @@ def _cancel(journal: Journal) -> None:
         )
 
 
-def _cancelled(journal: Journal) -> Cancelled:
+def _stopped(journal: Journal) -> Notice | None:
     notice = _stop(journal)
     _stop_children(journal.store, journal.exec_id)
-    return Cancelled(show(journal.store, journal.exec_id), notice)
+    return notice
 
 
 def _stop(journal: Journal) -> Notice | None:
@@ -113,4 +119,5 @@ def abort(store: Store, exec_id: str, wait: str | None = None) -> Cancelled:
     with audited(store, "abort", request.name, flow=journal.execution.flow, exec_id=exec_id):
         journal.answer(WaitAnswer(request.name, "abort", None, now(), by=actor()))
         _cancel(journal)
-    return _cancelled(journal)
+    notice = _stopped(journal)
+    return Cancelled(show(store, exec_id), notice)

@@ -18,9 +18,9 @@ from kitaru.ops.compile import (
     store_in_document,
     write_draft,
 )
+from kitaru.ops.declared import declare
 from kitaru.ops.flow_ref import Location
 from kitaru.ops.invoke import FlowDeployment, FlowHere
-from kitaru.ops.schedules import declare
 from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments, check_tag
 from kitaru.runtime.journal.audit import audited
 from kitaru.stores import resolve_store

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from kitaru.errors import KitaruError
 from kitaru.ops.advance import Advanced, Means, close_lost, current_round, move
-from kitaru.ops.events import Delivery, Matching, settle
+from kitaru.ops.events import Matching, settle
 from kitaru.ops.notifications import Sent, notify_of
 from kitaru.ops.schedules import fire
 from kitaru.ops.submit import run_has_ended
+from kitaru.ops.triggers import Delivery
 from kitaru.runtime.journal import places, processes, rounds
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore

@@ -5,24 +5,24 @@ sender itself, appends entries of up to 500 events to a log. The entry's effects
 entry alone, so each process that finds its hint may repeat them. See
 `kitaru.runtime.journal.events`.
 
-An event is in the log once. Before entry k is created, the numbers of the entries of all events
-before it are recorded, up to those of entry k - 1. So an event is in the log if its number is
-recorded, or if the newest entry contains it. A process that loses a number reads the winner and
-drops what it contains.
+An event is in the log once; see `kitaru.ops.event_log`. A process that loses a number reads the
+winner and drops what it contains.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kitaru import hints
 from kitaru.errors import KitaruError, NotFound, RecordCorrupt, UsageError
+from kitaru.ops.event_log import append
+from kitaru.ops.triggers import Delivery, cancel_by_events, start_by_event, triggers_of
 from kitaru.runtime.engine.waits import not_json
 from kitaru.runtime.journal import events as log
 from kitaru.runtime.journal import rounds
@@ -30,6 +30,7 @@ from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.states import read_end
+from kitaru.runtime.journal.subscriptions import newest_entry
 from kitaru.wire import canonical, keys
 from kitaru.wire.actors import actor
 from kitaru.wire.events import (
@@ -41,11 +42,13 @@ from kitaru.wire.events import (
 )
 from kitaru.wire.limits import MAX_EVENT_BYTES
 from kitaru.wire.records import (
+    EventEffect,
     EventEntry,
     EventRecord,
     ExecutionRecord,
     InvocationRecord,
 )
+from kitaru.wire.structs import fields_of
 from kitaru.wire.times import now
 
 if TYPE_CHECKING:
@@ -67,6 +70,8 @@ class Event:
         at: when it was received.
         by: who sent it.
         number: the entry of the log that contains it; 0 before a dispatcher has put it there.
+        effects: the executions that it started, could not start, or cancelled; only `get_event`
+            returns them.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Event:
     at: str
     by: str
     number: int = 0
+    effects: tuple[EventEffect, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON that the commands print for an event."""
@@ -85,17 +91,14 @@ class Event:
             "at": self.at,
             "by": self.by,
             "number": self.number,
+            "effects": [fields_of(one) for one in self.effects],
         }
 
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What an event did: it answered the wait `wait` of the execution `exec_id`."""
-
-    event: str
-    id: str
-    exec_id: str
-    wait: str = ""
+    @staticmethod
+    def from_dict(document: Mapping[str, Any]) -> Event:
+        """Return the event of a document of `to_dict`, such as that of a service."""
+        effects = tuple(EventEffect(**one) for one in document["effects"])
+        return Event(**{**document, "effects": effects})
 
 
 def send_event(
@@ -135,7 +138,7 @@ def send_event(
 
 
 def get_event(store: Store, name: str, id: str) -> Event:
-    """Return an event. Raises NotFound if it does not exist, or was removed."""
+    """Return an event, and what it did. Raises NotFound if it does not exist, or was removed."""
     records = RecordStore(store)
     digest = event_digest(check_event_name(name), check_event_id(id))
     held = records.read(EventRecord, keys.event(digest))
@@ -144,7 +147,8 @@ def get_event(store: Store, name: str, id: str) -> Event:
             f"There is no event {name} with the id {id!a} in {store.url}.",
             help="See: " + hints.command(store, "events", "list", "--name", name),
         )
-    return _shown(records, held)
+    effects = records.read_all(EventEffect, store.list(keys.event_effects(digest)))
+    return replace(_shown(records, held), effects=tuple(effects))
 
 
 def list_events(store: Store, name: str | None = None, *, limit: int = 50) -> list[Event]:
@@ -213,7 +217,7 @@ class Matching:
     def match_all(self, store: Store) -> list[Delivery]:
         """Answer the waits whose event is in the log; return what was done."""
         records, done = RecordStore(store), list[Delivery]()
-        head = log.newest_entry(records)
+        head = newest_entry(records)
         compared: dict[str, int] = {}
         for key in store.list(keys.SUBSCRIBED):
             start = self._compared.get(key, 0)
@@ -246,7 +250,7 @@ def _sequence(records: RecordStore, digests: list[str]) -> list[int]:
     # Without an event: its sender is about to write it.
     known = {event_digest(one.name, one.id): one for one in log.read_events(records, digests)}
     # The head is read first: all numbers up to the entry before it are recorded by then.
-    head = log.newest_entry(records) if known else None
+    head = newest_entry(records) if known else None
     left = dict(known)
     while left:
         held = {digest for digest, _ in head.events} if head is not None else set()
@@ -255,25 +259,12 @@ def _sequence(records: RecordStore, digests: list[str]) -> list[int]:
         left = {d: one for d, one in left.items() if d not in held and d not in placed}
         if not left:
             break
-        if head is not None:
-            _record_places(store, head)
-        number = 1 if head is None else head.number + 1
         some = _sorted(left.values())[:_MOST]
-        entry = EventEntry(
-            number, now(), tuple([event_digest(one.name, one.id), one.name] for one in some)
-        )
-        # Before the entry: if this process dies after it, a dispatcher finds the hint.
-        create_or_read(store, keys.due_entry(number), now().encode("ascii"))
-        if records.try_create(keys.event_entry(number), entry):
-            made.append(number)
-        head = log.newest_entry(records, number)
+        number = append(records, head, [(event_digest(one.name, one.id), one.name) for one in some])
+        made += [number] if number else []
+        head = newest_entry(records, number)
     rounds.drop(store, *map(keys.due_event, known))
     return made
-
-
-def _record_places(store: Store, entry: EventEntry) -> None:
-    number = str(entry.number).encode("ascii")
-    store.create_all([(keys.event_place(digest), number) for digest, _ in entry.events])
 
 
 def _deliver(
@@ -282,11 +273,18 @@ def _deliver(
     """Let the events of an entry have their effects, once, however often this is called.
 
     A wait that cannot be compared, such as one without the library for its expression, is added to
-    `failures`, and stops no other one.
+    `failures`, and stops no other one. Neither does a flow that cannot be started now.
     """
     store, done = records.store, list[Delivery]()
     shapes: dict[str, list[list[str]]] = {}
+    triggers = triggers_of(records, entry)
     for event in log.read_events(records, [digest for digest, _ in entry.events]):
+        for flow, trigger in triggers.items():
+            try:
+                started = start_by_event(records, event, flow, trigger)
+                done += [started] if started is not None else []
+            except KitaruError as error:
+                failures.append(error)
         if event.name not in shapes:
             shapes[event.name] = list(_shapes(store, event.name))
         for paths in shapes[event.name]:
@@ -319,6 +317,8 @@ def _compare(
 ) -> tuple[Delivery | None, int]:
     """Answer the wait of a subscription if its event came; delete a subscription that is over.
 
+    A subscription may also be that of an execution which events cancel.
+
     Args:
         start: entries before this number are known not to contain it.
         event: nothing is answered unless the wait asks for an event such as this one.
@@ -327,6 +327,8 @@ def _compare(
     """
     store = records.store
     *_, exec_id, wait = key.split("/")
+    if (which := keys.cancelled_by(wait)) is not None:
+        return cancel_by_events(records, key, which, start, event)
     execution = records.read(ExecutionRecord, keys.execution(exec_id))
     if execution is None:
         rounds.drop(store, key)
@@ -362,7 +364,7 @@ def _is_over(records: RecordStore, exec_id: str, wait: str) -> bool:
 
 def _backwards(records: RecordStore) -> Iterator[EventEntry]:
     """Yield the entries of the log, newest first."""
-    entry = log.newest_entry(records)
+    entry = newest_entry(records)
     while entry is not None:
         yield entry
         entry = records.read(EventEntry, keys.event_entry(entry.number - 1))
@@ -372,7 +374,7 @@ def _number(records: RecordStore, event: EventRecord) -> int:
     """Return the number of the entry that contains an event; 0 if none does."""
     digest = event_digest(event.name, event.id)
     # As in `_sequence`: the head before the number.
-    head = log.newest_entry(records)
+    head = newest_entry(records)
     place = records.store.get(keys.event_place(digest))
     if place is not None:
         return int(place)

@@ -33,6 +33,7 @@ from kitaru.runtime.journal.journal import Journal
 from kitaru.status import ExecutionStatus
 from kitaru.stores import resolve_store
 from kitaru.wire import keys
+from kitaru.wire.flow_events import recorded_cancels
 from kitaru.wire.ids import new_execution_id
 from kitaru.wire.records import LaunchRecord
 from kitaru.wire.starts import refuse_while_importing
@@ -203,13 +204,19 @@ def invoke(
     if key is not None and earlier is not None and earlier.deployment:
         # The tag may have moved since the first call.
         version = find(store, version.flow, version=earlier.deployment)
-    parameters.values(plan_of(store, version), inputs)
+    plan = plan_of(store, version)
+    parameters.values(plan, inputs)
     tagged = check_tags(tags or {})
-    asked = LaunchRecord(version.flow, dict(inputs), version.number, tag=version.tag, tags=tagged)
+    asked = LaunchRecord(
+        version.flow, dict(inputs), version.number, tag=version.tag, tags=tagged,
+        cancel_on=recorded_cancels(plan.events, plan.parameters, inputs),
+    )  # fmt: skip
     exec_id = chosen or new_execution_id()
     # The call may be repeated with the number of the version, after its tag was moved.
     with audited(store, "invoke", version.version, flow=version.flow, exec_id=exec_id):
-        if replace(launches.record_launch(store, exec_id, asked), tag=version.tag) != asked:
+        held = launches.record_launch(store, exec_id, asked)
+        # Only the first call knows from which event on the execution may be cancelled.
+        if replace(held, tag=version.tag, cancel_on=asked.cancel_on) != asked:
             if key is not None:
                 raise other_inputs(store, version.flow, key)
             raise StateError(

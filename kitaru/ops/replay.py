@@ -10,6 +10,7 @@ from kitaru.local_flow import replay as replay_here
 from kitaru.ops.advance import submit
 from kitaru.ops.resume import Resumed
 from kitaru.ops.submit import (
+    cancels_of,
     check_process,
     check_service,
     handle_of,
@@ -65,7 +66,10 @@ def _replay(source: Journal, changes: Changes, *, submits: bool) -> Resumed:
     launch = launches.recall(store, source.exec_id)
     if launch is not None:
         inputs = {**launch.inputs, **changes.inputs}
-        launches.record_launch(store, replayed.exec_id, replace(launch, inputs=inputs))
+        number = launch.deployment
+        cancels = cancels_of(store, launch.flow, number, inputs) if number else {}
+        made = replace(launch, inputs=inputs, event="", cancel_on=cancels)
+        launches.record_launch(store, replayed.exec_id, made)
     if not submits:
         return Resumed(handle_of(replayed, None))
     try:

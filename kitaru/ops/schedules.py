@@ -31,7 +31,7 @@ from kitaru.errors import (
     UsageError,
 )
 from kitaru.ops.cancel import cancel
-from kitaru.ops.submit import plan_of
+from kitaru.ops.submit import cancels_of, plan_of
 from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments, parse
 from kitaru.runtime.journal import launches, rounds
 from kitaru.runtime.journal.audit import Action, audited
@@ -288,7 +288,7 @@ def _trigger(store: Store, id: str) -> ScheduleEntry:
             return made
 
 
-def declare(store: Store, flow: str) -> Schedule | None:
+def declare_schedule(store: Store, flow: str) -> Schedule | None:
     """Let the schedule of a flow be what the version with the tag `default` declares.
 
     Called when that tag moves. Returns the schedule, None if the version declares none.
@@ -441,10 +441,11 @@ def _execute(store: Store, entry: ScheduleEntry) -> bool:
         if _is_running(store, entry.cancels):
             return False
     tag = "" if entry.version.startswith("v") and entry.version[1:].isdigit() else entry.version
-    made = LaunchRecord(
-        entry.flow, dict(entry.inputs), entry.deployment, tag=tag, schedule=entry.schedule
-    )
     if store.get(keys.launch(entry.exec_id)) is None:
+        made = LaunchRecord(
+            entry.flow, dict(entry.inputs), entry.deployment, tag=tag, schedule=entry.schedule,
+            cancel_on=cancels_of(store, entry.flow, entry.deployment, entry.inputs),
+        )  # fmt: skip
         # It has been removed by `kitaru store gc` meanwhile: then it has run.
         with suppress(StateError):
             launches.record_launch(store, entry.exec_id, made)

@@ -22,6 +22,7 @@ from kitaru.runtime.engine.signals import Terminated
 from kitaru.runtime.executions.deployments import Deployment, Deployments
 from kitaru.runtime.journal import launches
 from kitaru.runtime.journal.journal import Journal
+from kitaru.wire.flow_events import recorded_cancels
 from kitaru.wire.plan import LOCK
 from kitaru.wire.records import LaunchRecord, SubmissionRecord
 
@@ -205,6 +206,12 @@ def plan_of(store: Store, version: Deployment) -> Plan:
 
     data = Deployments(store).read(version, "plan.json")
     return read_plan(data, f"{version.flow} {version.version}")
+
+
+def cancels_of(store: Store, flow: str, number: int, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a start of a version with these inputs records about events that cancel it."""
+    plan = plan_of(store, Deployments(store).get(f"{flow}@v{number}"))
+    return recorded_cancels(plan.events, plan.parameters, inputs)
 
 
 def service_options(target: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from kitaru.ops.notifications import Notification, Sent
 from kitaru.ops.replay_many import Replayed
 from kitaru.ops.schedules import Schedule
 from kitaru.ops.tokens import CreatedToken, Token
+from kitaru.ops.triggers import Trigger
 from kitaru.remote.connection import Connection
 from kitaru.remote.view import (
     RemoteExecutionView,
@@ -407,16 +408,21 @@ class RemoteEvents:
         # A repeated request must send the same event.
         id = secrets.token_hex(12) if id is None else id
         body = {"name": name, "data": checked(data), "id": id}
-        return Event(**self._connection.send("POST", "events", body=body))
+        return Event.from_dict(self._connection.send("POST", "events", body=body))
 
     def get(self, name: str, id: str) -> Event:
         """Return an event."""
-        return Event(**self._connection.get("events", name, id))
+        return Event.from_dict(self._connection.get("events", name, id))
 
     def list(self, name: str | None = None, *, limit: int = 50) -> builtins.list[Event]:
         """Return the newest events, or those of one name, newest first."""
         found = self._connection.get("events", name=name, limit=limit)["items"]
-        return [Event(**one) for one in found]
+        return [Event.from_dict(one) for one in found]
+
+    def triggers(self, flow: str | None = None) -> builtins.list[Trigger]:
+        """Return what events do to the deployed flows, or to one."""
+        found = self._connection.get("events", "triggers", flow=flow)["items"]
+        return [Trigger.from_dict(one) for one in found]
 
 
 class RemoteSchedules:

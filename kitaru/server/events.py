@@ -40,6 +40,16 @@ def list_events(
     return {"items": [one.to_dict() for one in client.events.list(name, limit=limit)]}
 
 
+@router.get("/triggers", response_model=models.EventTriggers, responses=problems())
+@needs(VIEWER)
+def list_triggers(
+    client: Client,
+    flow: Annotated[str | None, Query(description="Only of this flow.")] = None,
+) -> dict[str, Any]:
+    """List what events do to the deployed flows."""
+    return {"items": [one.to_dict() for one in client.events.triggers(flow)]}
+
+
 @router.get("/{name}/{id:path}", response_model=models.EventInfo, responses=problems(404))
 @needs(VIEWER)
 def get_event(
@@ -47,5 +57,5 @@ def get_event(
     name: Annotated[str, Path(description="Name of the event.", examples=["invoice.created"])],
     id: Annotated[str, Path(description="Id of the event.")],
 ) -> dict[str, Any]:
-    """Return an event."""
+    """Return an event, with the executions that it started or cancelled."""
     return client.events.get(name, id).to_dict()

@@ -359,6 +359,8 @@ class Execution(Document):
     timers: list[Timer]
     waits_for: list[str] = Field(description="The children whose end it waits for.")
     events: list[AwaitedEvent] = Field(description="The events that it waits for.")
+    started_by: str = Field(description="The event that started it, as `NAME/ID`, else empty.")
+    cancelled_by: str = Field(description="Who cancelled it, or `event NAME/ID`, else empty.")
     parent: str = Field(description="The execution that started it as a child, else empty.")
     children: list[Child] = Field(description="The child executions that it has started.")
     answers: list[ExecutionAnswer]
@@ -711,6 +713,25 @@ class NewEvent(Body):
     )
 
 
+class EventEffect(Document):
+    """What an event did to an execution."""
+
+    kind: Literal["start", "cancel", "refuse"]
+    exec_id: str
+    flow: str
+    at: str
+    deployment: int = Field(description="The version that it started; 0 if it started none.")
+    why: str = Field(description="Why the execution could not start.")
+
+
+class CancelPattern(Document):
+    """Events that cancel the executions of a flow."""
+
+    name: str
+    match: dict[str, str] = Field(description="Paths in the data, each with that of an input.")
+    where: str = Field(description="A condition on event and inputs, else empty.")
+
+
 class EventInfo(Document):
     """An event, as it was sent first."""
 
@@ -722,6 +743,25 @@ class EventInfo(Document):
     number: int = Field(
         description="The entry of the log that contains it; 0 before a dispatcher put it there."
     )
+    effects: list[EventEffect] = Field(
+        description="Executions that it started or cancelled; empty in lists."
+    )
+
+
+class EventTrigger(Document):
+    """What events do to the version of a flow with the tag `default`."""
+
+    flow: str
+    version: str
+    on: list[str] = Field(description="Names of the events that start it.")
+    where: str = Field(description="A condition on these events, else empty.")
+    cancel_on: list[CancelPattern]
+
+
+class EventTriggers(Document):
+    """What events do to flows, by flow."""
+
+    items: list[EventTrigger]
 
 
 class EventList(Document):

@@ -64,7 +64,7 @@ def check_match(what: str, match: Any) -> dict[str, Any]:
     """
     found = dict(match) if isinstance(match, Mapping) else {}
     is_valid = isinstance(match, Mapping) and len(found) <= _MOST_PATHS
-    if is_valid and all(isinstance(path, str) and _is_value(one) for path, one in found.items()):
+    if is_valid and all(isinstance(path, str) and is_value(one) for path, one in found.items()):
         return found
     raise UsageError(
         f"{what}={match!r} is not valid.",
@@ -93,13 +93,14 @@ def values_at(paths: Mapping[str, Any] | list[str], data: Any) -> dict[str, Any]
             if not isinstance(value, dict) or part not in value:
                 return None
             value = value[part]
-        if not _is_value(value):
+        if not is_value(value):
             return None
         found[path] = value
     return found
 
 
-def _is_value(value: Any) -> bool:
+def is_value(value: Any) -> bool:
+    """Return whether an event can be selected by this value of its data."""
     if isinstance(value, float):
         return value - value == 0.0
     return value is None or isinstance(value, str | bool | int)

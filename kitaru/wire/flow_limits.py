@@ -96,11 +96,11 @@ class FlowLimits(Struct):
 
     def of(self, flow: str, inputs: Mapping[str, Any]) -> ExecutionLimits:
         """Return the limits of an execution of a flow with these inputs, as JSON by name."""
-        priority = _at(inputs, self.priority) if self.priority else 0
+        priority = at_path(inputs, self.priority) if self.priority else 0
         is_number = isinstance(priority, int | float) and not isinstance(priority, bool)
         bounded = max(-MOST_PRIORITY, min(MOST_PRIORITY, priority)) if is_number else 0
         keyed = {one.key for one in (*self.concurrency, *self.rate_limit)} - {""}
-        values = {path: _digest(_at(inputs, path)) for path in sorted(keyed)}
+        values = {path: _digest(at_path(inputs, path)) for path in sorted(keyed)}
         return ExecutionLimits(flow, self, values, float(bounded))
 
 
@@ -276,7 +276,8 @@ def _period(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
-def _at(inputs: Mapping[str, Any], path: str) -> Any:
+def at_path(inputs: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a path such as `input.order.id`; None without one."""
     value: Any = inputs
     for part in path.split(".")[1:]:
         value = value.get(part) if isinstance(value, dict) else None

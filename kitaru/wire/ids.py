@@ -99,6 +99,11 @@ def child_execution_id(exec_id: str, invocation: str) -> str:
     return f"{text[:8]}-{text[8:]}"
 
 
+def triggered_execution_id(flow: str, event: str) -> str:
+    """Return the id of the execution of a flow that an event starts, by the event's digest."""
+    return child_execution_id(f"event {event}", flow)
+
+
 def scheduled_execution_id(schedule: str, instant: str) -> str:
     """Return the id of the execution that a schedule starts at an instant, to the minute.
 

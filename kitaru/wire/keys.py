@@ -37,6 +37,8 @@ _LONGEST_PART = 80
 _OF_SCHEDULE = "schedule."
 # That part of the hints of events.
 OF_EVENTS = "events."
+# Begins what takes the place of a wait; no name of a wait begins with a dot.
+_CANCELS = ".cancel."
 
 _ESCAPE = re.compile(r"[^A-Za-z0-9_-]")
 _UNESCAPE = re.compile(r"\.([0-9a-f]{2})")
@@ -518,6 +520,31 @@ def subscribers(name: str, match: str) -> str:
 
 def subscriber(name: str, match: str, exec_id: str, wait: str) -> str:
     return f"{subscribers(name, match)}{exec_id}/{wait}"
+
+
+def cancelling(number: int) -> str:
+    """Return the last part of the hint that an event cancels an execution; no wait is so named."""
+    return f"{_CANCELS}{number:02d}"
+
+
+def cancelled_by(wait: str) -> int | None:
+    """Return which of an execution's patterns of events a hint is for; None for that of a wait."""
+    return int(wait.removeprefix(_CANCELS)) if wait.startswith(_CANCELS) else None
+
+
+def event_triggers(digest: str) -> str:
+    """Return the key of the flows that events start, which entries of the log name by digest."""
+    return f"event/triggers/{digest}"
+
+
+def event_effects(digest: str) -> str:
+    """Return the prefix of the notes of what an event did."""
+    return f"event/effect/{digest}/"
+
+
+def event_effect(digest: str, exec_id: str, what: str) -> str:
+    """Return the key of the note of what an event did to an execution; `what` may be a wait."""
+    return f"{event_effects(digest)}{exec_id}/{what}"
 
 
 def limit_log(flow: str) -> str:

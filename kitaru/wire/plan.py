@@ -278,6 +278,8 @@ class Plan(Struct):
         limits: how many executions run or start, if `@flow` limits them, as JSON; see
             `kitaru.wire.flow_limits`.
         overrides: the project's own changes of the target's document.
+        events: the events that start the flow and cancel its executions, as JSON; see
+            `kitaru.wire.flow_events`.
     """
 
     flow: str
@@ -310,6 +312,7 @@ class Plan(Struct):
     schedule: PlannedSchedule | None = None
     limits: dict[str, Any] = field(default_factory=dict)
     overrides: tuple[PlannedOverride, ...] = ()
+    events: dict[str, Any] = field(default_factory=dict)
     schema: int = PLAN_SCHEMA
 
     def block(self, name: str) -> Block:
@@ -329,7 +332,7 @@ class Plan(Struct):
     def to_json(self) -> str:
         """Return the plan as JSON, equal for equal plans, with one trailing newline."""
         fields = fields_of(self)
-        for name in ("codecs", "agents", "schedule", "limits", "overrides"):
+        for name in ("codecs", "agents", "schedule", "limits", "overrides", "events"):
             # Omitted if empty, so that plans without it stay the same as before the field existed.
             if not fields[name]:
                 del fields[name]

@@ -415,7 +415,9 @@ class LaunchRecord(Struct):
     `deployment` is 0 for a build, and `directory` is empty for a version. `inputs` are JSON values
     by name. `tag` is the tag that selected the version, empty if it was named. `schedule` is the
     schedule that started it, empty for other executions. `parent` is that of the execution, `tags`
-    are its tags. The process that plays a dry run starts it; a dispatcher never does.
+    are its tags. The process that plays a dry run starts it; a dispatcher never does. `event` is
+    the event that started it, as `NAME/ID`. `cancel_on` says which events cancel it; see
+    `kitaru.wire.flow_events`. They count from the entry `from` of the log of events.
     """
 
     flow: str
@@ -427,6 +429,8 @@ class LaunchRecord(Struct):
     parent: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     is_dry_run: bool = False
+    event: str = ""
+    cancel_on: dict[str, Any] = field(default_factory=dict)
 
 
 class ChildRecord(Struct):
@@ -555,11 +559,29 @@ class EventEntry(Struct):
         number: number of the entry, from 1.
         at: when it was written.
         events: each `[digest, name]`; the events themselves are stored by digest.
+        triggers: digest of the flows that these events start; empty without any. An entry
+            without events changes them.
     """
 
     number: int
     at: str
     events: tuple[list[str], ...] = ()
+    triggers: str = ""
+
+
+class EventEffect(Struct):
+    """What an event did to an execution, noted before it is done; the execution proves that it was.
+
+    `kind` is `start` or `cancel`, or `refuse` if `exec_id` could not start, and `why`. `deployment`
+    is the version that it started.
+    """
+
+    kind: Literal["start", "cancel", "refuse"]
+    exec_id: str
+    flow: str
+    at: str
+    deployment: int = 0
+    why: str = ""
 
 
 class LimitEntry(Struct):
@@ -716,6 +738,7 @@ Record = (
     | ScheduleEntry
     | EventRecord
     | EventEntry
+    | EventEffect
     | LimitEntry
     | CodeRecord
     | AuditRecord

@@ -47,7 +47,8 @@ READS = {
     "KitaruClient.diff_deployed", "KitaruClient.explain", "KitaruClient.fingerprint",
     "KitaruClient.graph",
     "KitaruClient.verify", "KitaruClient.verify_store", "Replayed.to_dict",
-    "KitaruClient.audit", "Events.get", "Events.list", "Schedules.get", "Schedules.list",
+    "KitaruClient.audit", "Events.get", "Events.list", "Events.triggers",
+    "Schedules.get", "Schedules.list",
     "Schedules.next", "Tokens.list", "Notifications.channels", "Notifications.list",
     "KitaruClient.model_usage", "Memories.configure", "Memories.entry",
     "ScopedMemories.get", "ScopedMemories.history", "ScopedMemories.list", "ScopedMemories.scopes",
@@ -58,7 +59,7 @@ READS = {
 # What defines a flow or a checkpoint, or declares how one has changed.
 DEFINES = {
     "kitaru.added", "kitaru.checkpoint", "kitaru.flow", "kitaru.limit", "kitaru.migrate",
-    "kitaru.moved", "kitaru.register_codec", "kitaru.removed", "kitaru.renamed", "kitaru.stateless",
+    "kitaru.on_event", "kitaru.moved", "kitaru.register_codec", "kitaru.removed", "kitaru.renamed", "kitaru.stateless",
 }  # fmt: skip
 # What needs an execution that was started: no import has one, and outside a flow each is an error.
 IN_FLOWS = {
@@ -80,6 +81,7 @@ DATA = {
     "Drawn",
     "Evaluation",
     "Event",
+    "Trigger",
     "ImageSettings",
     "MemoryStore",
     "Reply",

@@ -75,6 +75,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "flow untag": (("review", "stable"), ("review", "default")),
     "events send": (("invoice.paid", "--data", '{"order": 7}'), ("invoice.paid", "--data", "{")),
     "events list": ((), ("--name", "a b")),
+    "events triggers": ((), ("--fow", "a")),
     "events get": (("invoice.paid", "first"), ("invoice.paid", "gone")),
     "schedule create": (
         ("review", "--cron", "0 2 * * *", *TOPIC, "--id", "late"),

@@ -223,6 +223,7 @@ notifications test {hostile}
 events send {hostile} --data {hostile}
 events send paid --data 1 --id {hostile}
 events list --name {hostile}
+events triggers --flow {hostile}
 events list
 events get paid {hostile}
 schedule list

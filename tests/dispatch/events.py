@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from kitaru.errors import EnvironmentFailure
 from kitaru.ops import events as ops
-from kitaru.runtime.journal import events
+from kitaru.ops import triggers
+from kitaru.runtime.journal import events, subscriptions
+from kitaru.runtime.journal.launches import recall
 from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.runtime.journal.subscriptions import newest_entry
 from kitaru.wire import keys
-from kitaru.wire.envelope import decode
 from kitaru.wire.events import event_digest
-from kitaru.wire.records import EventEntry, WaitAnswer, WaitRequest
+from kitaru.wire.ids import triggered_execution_id
+from kitaru.wire.plan import Parameter
+from kitaru.wire.records import (
+    EndRecord,
+    EventEntry,
+    EventRecord,
+    LaunchRecord,
+    WaitAnswer,
+    WaitRequest,
+)
 from kitaru.wire.times import later, now
 from tests.dispatch.world import EXPIRED, Report, Violation, World, simulate
 from tests.simulation import service
@@ -22,6 +36,11 @@ from tests.simulation.service import opened
 # A wait for an event by its values, by an expression, for any event, and with a deadline.
 _KINDS = ("match", "where", "any", "expires")
 _NAME, _ALL = "thing.happened", "everybody.hears"
+# Events that start executions of a flow, and that cancel them.
+_STARTS, _GONE = "thing.wanted", "thing.gone"
+_FLOW = "wanted"
+# When an event comes that cancels: before the start, after it, or about then.
+_MOMENTS = ("before", "after", "about")
 
 
 class EventWorld(World):
@@ -32,6 +51,98 @@ class EventWorld(World):
         self.kinds = {wait: self.chance.choice(_KINDS) for wait in self.kinds}
         self.sent: dict[str, Any] = {}
         self.end = 6_000.0
+        self.version = 0
+        # Nobody answers the wait of an execution that is cancelled after its start.
+        self.moments = {f"c{one}": moment for one, moment in enumerate(_MOMENTS)}
+        for exec_id, moment in self.moments.items():
+            self.children[exec_id] = {}
+            self.waits[exec_id] = 0 if moment == "before" else 1
+            self.kinds[exec_id, "w0"] = "match"
+        self.unanswered.add(self._of("after"))
+
+    def _of(self, moment: str) -> str:
+        return next(one for one, found in self.moments.items() if found == moment)
+
+    def play(self) -> None:
+        """Start everything. Versions are deployed, and events start executions meanwhile."""
+        self._persist(self.deploy)
+        for number in range(self.chance.randrange(2, 6)):
+            id, is_wanted = f"start {number}", self.chance.random() < 0.8
+            for _ in range(self.chance.choice([1, 1, 2])):
+                self._persist(lambda id=id, wanted=is_wanted: self.want(id, wanted))  # type: ignore[misc]
+        for exec_id in self.moments:
+            self._persist(lambda exec_id=exec_id: self.forget(exec_id))  # type: ignore[misc]
+        super().play()
+
+    def deploy(self) -> None:
+        """Move the tag `default` of the flow that events start, twice, as `kitaru deploy` does."""
+        store = opened(self.service)
+        for _ in range(self.version, 2):
+            self.run.block(self.chance.uniform(0.0, 60.0))
+            self.version += 1
+            self._until(lambda: triggers.declare_events(store, _FLOW) or True)
+        self._until(lambda: triggers.declare_events(store, _FLOW) or True)
+
+    def want(self, id: str, wanted: bool) -> None:
+        """Send an event that starts an execution, if a version is deployed, and if it is wanted."""
+        self.run.block(self.chance.uniform(0.0, 120.0))
+        self._sent(_STARTS, id, {"wanted": wanted, "place": id})
+
+    def forget(self, exec_id: str) -> None:
+        """Send an event that cancels an execution, at its moment."""
+        store = opened(self.service)
+        if self.moments[exec_id] == "after":
+            self._until(lambda: store.get(keys.launch(exec_id)) is not None)
+        self.run.block(self.chance.uniform(0.0, 60.0))
+        self._sent(_GONE, exec_id, {"id": exec_id})
+
+    def _sent(self, name: str, id: str, data: Any) -> None:
+        store, delivers = opened(self.service), self.chance.random() < 0.3
+
+        def is_sent() -> bool:
+            ops.send_event(store, name, data, id=id, delivers=delivers)
+            return True
+
+        self._until(is_sent)
+        self.sent[event_digest(name, id)] = data
+
+    def _invoked(self, store: Any, exec_id: str) -> bool:
+        if self.moments.get(exec_id) == "before":
+            # Its event has a place in the log.
+            placed = store.get(keys.event_place(event_digest(_GONE, exec_id)))
+            if placed is None and event_digest(_GONE, exec_id) not in self._order():
+                raise EnvironmentFailure("the event has not come yet")
+        return super()._invoked(store, exec_id)
+
+    def _launch(self, exec_id: str) -> LaunchRecord:
+        if exec_id not in self.moments:
+            return super()._launch(exec_id)
+        where = "data.id == input.id" if self.kinds[exec_id, "w0"] == "match" else ""
+        cancels = {
+            "events": [{"name": _GONE, "match": {"id": exec_id}, "where": where}],
+            "defaults": {"id": exec_id},
+        }
+        return LaunchRecord("flow", {}, 1, cancel_on=cancels)
+
+    def _may_be_cancelled(self) -> set[str]:
+        ends = {self._of("after"), self._of("about")}
+        return super()._may_be_cancelled() | ends
+
+    def plan(self, number: int) -> Any:
+        """Return the plan of a version of the flow that events start."""
+        events = {"on": [_STARTS], "where": "data.wanted", "cancel_on": []}
+        place = Parameter("place", "positional_or_keyword", "str", "str", True, False)
+        return SimpleNamespace(events={**events, "number": number}, parameters=(place,))
+
+    def deployments(self) -> Any:
+        """Return the deployed versions: the tag `default` points to the newest."""
+
+        def get(name: str) -> Any:
+            _, _, wanted = name.partition("@")
+            number = self.version if wanted == "default" else int(wanted[1:])
+            return SimpleNamespace(number=number, flow=_FLOW)
+
+        return SimpleNamespace(get=get)
 
     def _request(self, exec_id: str, wait: str) -> WaitRequest:
         kind = self.kinds[exec_id, wait]
@@ -64,14 +175,7 @@ class EventWorld(World):
         else:
             self._until(lambda: store.get(keys.wait_request(exec_id, wait)) is not None)
         data = {"to": {"place": "nowhere" if before else f"{exec_id}/{wait}"}, "id": id}
-        delivers = self.chance.random() < 0.3
-
-        def is_sent() -> bool:
-            ops.send_event(store, name, data, id=id, delivers=delivers)
-            return True
-
-        self._until(is_sent)
-        self.sent[event_digest(name, id)] = data
+        self._sent(name, id, data)
 
     def _left(self) -> list[str]:
         # A sender that was killed before its event leaves the hint. It costs a look.
@@ -81,7 +185,13 @@ class EventWorld(World):
             for one in super()._left()
             if not (one.startswith(keys.due_events()) and not self._is_known(one))
         ]
-        return [*left, *(one for one in self._order() if stored.get(keys.event(one)) is None)]
+        left += [one for one in self._order() if stored.get(keys.event(one)) is None]
+        return left + [one for one in self._started() if stored.get(keys.end(one)) is None]
+
+    def _started(self) -> list[str]:
+        """Return the executions of the flow that events start."""
+        ids = (triggered_execution_id(_FLOW, one) for one in self._order())
+        return [one for one in ids if self.service.objects.get(keys.launch(one)) is not None]
 
     def _is_known(self, hint: str) -> bool:
         cause = keys.due_parts(hint)[2]
@@ -91,13 +201,13 @@ class EventWorld(World):
 
     def _order(self) -> list[str]:
         """Return the digests of the log's events in order."""
-        found, number = list[str](), 1
-        while (data := self.service.objects.get(keys.event_entry(number))) is not None:
-            entry = decode(keys.event_entry(number), data)
-            assert isinstance(entry, EventEntry)
-            found += [digest for digest, _ in entry.events]
-            number += 1
-        return found
+        return [digest for entry in self._entries() for digest, _ in entry.events]
+
+    def _entries(self) -> list[EventEntry]:
+        records = RecordStore(self.service.objects)
+        head = newest_entry(records)
+        numbers = range(1, 1 if head is None else head.number + 1)
+        return records.read_all(EventEntry, [keys.event_entry(one) for one in numbers])
 
     def check(self) -> None:
         """Raise Violation if an event was lost or doubled, or a wait has another than the first."""
@@ -110,7 +220,43 @@ class EventWorld(World):
         for exec_id, number in self.waits.items():
             for wait in (f"w{one}" for one in range(number if self._has_completed(exec_id) else 0)):
                 self._check_wait(records, exec_id, wait)
+        self._check_starts(records)
+        for exec_id, moment in self.moments.items():
+            self._check_cancel(records, exec_id, moment)
         super().check()
+
+    def _check_starts(self, records: RecordStore) -> None:
+        """Raise Violation unless each wanted event started one execution, of its version."""
+        wanted: dict[str, int] = {}
+        for entry in self._entries():
+            held = triggers.triggers_of(records, entry).get(_FLOW)
+            for digest, name in entry.events:
+                event = records.read(EventRecord, keys.event(digest))
+                assert event is not None
+                if held is not None and name == _STARTS and event.data["wanted"]:
+                    wanted[triggered_execution_id(_FLOW, digest)] = held["version"]
+        launched = {
+            key.split("/")[1]: recall(self.service.objects, key.split("/")[1])
+            for key in self.service.objects.list("x/")
+            if key.endswith("/launch")
+        }
+        found = {
+            one: launch.deployment
+            for one, launch in launched.items()
+            if launch is not None and launch.flow == _FLOW
+        }
+        if found != wanted:
+            raise Violation(f"events started {found}, not {wanted}")
+
+    def _check_cancel(self, records: RecordStore, exec_id: str, moment: str) -> None:
+        launch = recall(self.service.objects, exec_id)
+        end = records.read(EndRecord, keys.end(exec_id))
+        assert launch is not None and end is not None
+        event, _ = events.first_cancel(records, launch, 0)
+        if end.status == "cancelled" and (moment == "before" or event is None):
+            raise Violation(f"{exec_id} was cancelled by an event before its start: {end.by}")
+        if moment == "after" and (event is None or end.by != f"event {_GONE}/{exec_id}"):
+            raise Violation(f"{exec_id} was not cancelled by its event: {end}")
 
     def _check_wait(self, records: RecordStore, exec_id: str, wait: str) -> None:
         request = records.read(WaitRequest, keys.wait_request(exec_id, wait))
@@ -127,12 +273,28 @@ class EventWorld(World):
             raise Violation(f"{wait} of {exec_id} got {answer.value}, and the first is {first}")
 
 
+_numbers = count(1)
+
+
 def _hint_of(*_: Any) -> str:
     return "other/hint"
 
 
+def _own_id(*_: Any) -> str:
+    return f"own{next(_numbers)}"
+
+
 MUTANTS: dict[str, Callable[[], list[AbstractContextManager[object]]]] = {
     "an event has no hint": lambda: [patch.object(ops.keys, "due_event", _hint_of)],
+    "an entry has no hint": lambda: [patch.object(ops.keys, "due_entry", _hint_of)],
+    "a start has an id of its own": lambda: [
+        patch.object(triggers, "triggered_execution_id", _own_id),
+        patch.object(triggers.keys, "event_effect", lambda *_: f"other/{next(_numbers)}"),
+    ],
+    "events cancel from the first one": lambda: [patch.object(events, "_from", lambda launch: 1)],
+    "a start subscribes to nothing": lambda: [
+        patch.object(subscriptions, "subscribe_cancels", lambda store, exec_id, launch: None)
+    ],
 }
 
 
@@ -147,5 +309,15 @@ def play(
     def may_be_old(prefix: str) -> bool:
         return is_old(prefix) or prefix.startswith((keys.SUBSCRIBED, "event/"))
 
-    with patch.object(service, "_may_be_old", may_be_old):
-        return simulate(seed, wrong=wrong, make=EventWorld, **more)
+    worlds: list[EventWorld] = []
+
+    def make(seed: int, **options: Any) -> EventWorld:
+        worlds.append(EventWorld(seed, **options))
+        return worlds[-1]
+
+    with (
+        patch.object(service, "_may_be_old", may_be_old),
+        patch.object(triggers, "Deployments", lambda store: worlds[0].deployments()),
+        patch.object(triggers, "plan_of", lambda store, version: worlds[0].plan(version.number)),
+    ):
+        return simulate(seed, wrong=wrong, make=make, **more)

@@ -197,6 +197,7 @@ def play(seed: int, wrong: Sequence[AbstractContextManager[object]] = (), **more
     patches: list[AbstractContextManager[object]] = [
         patch.object(schedules, "Deployments", lambda store: made[0].deployed(store)),
         patch.object(schedules, "_checked_inputs", lambda *_: {}),
+        patch.object(schedules, "cancels_of", lambda *_: {}),
         patch.object(rounds, "MOST_LOST", 10**6),
         patch.object(schedules, "ThreadPoolExecutor", InOrder),
         *wrong,

@@ -173,6 +173,7 @@ def clock() -> Any:
         patch.object(schedules, "now", lambda: made.now),
         patch.object(schedules, "Deployments", lambda store: made),
         patch.object(schedules, "_checked_inputs", made.checked),
+        patch.object(schedules, "cancels_of", lambda *_: {}),
     ):
         yield made
 

@@ -350,9 +350,12 @@ class World:
         self._until(lambda: self._invoked(store, exec_id))
 
     def _invoked(self, store: Any, exec_id: str) -> bool:
-        launches.record_launch(store, exec_id, LaunchRecord("flow", self.inputs(exec_id), 1))
+        launches.record_launch(store, exec_id, self._launch(exec_id))
         advance.move(store, exec_id)
         return True
+
+    def _launch(self, exec_id: str) -> LaunchRecord:
+        return LaunchRecord("flow", self.inputs(exec_id), 1)
 
     def answer(self, exec_id: str, wait: str, value: Any) -> None:
         """Answer a wait when it is asked, sometimes before, as `kitaru executions input` does."""
@@ -583,8 +586,8 @@ class World:
                 if self._used(exec_id, children.wait_of(call)) != "completed":
                     raise Violation(f"{exec_id} did not get the result of its child {child}")
         completed = {one: n for one, n in self.waits.items() if self._has_completed(one)}
-        if len(completed) < len(self.waits) and not self.cancelled:
-            raise Violation(f"cancelled: {sorted(self.waits.keys() - completed.keys())}")
+        if wrong := self.waits.keys() - completed.keys() - self._may_be_cancelled():
+            raise Violation(f"cancelled: {sorted(wrong)}")
         for exec_id, number in completed.items():
             for wait in (f"w{one}" for one in range(number)):
                 used, value = self._used(exec_id, wait), self.acknowledged.get((exec_id, wait))
@@ -592,6 +595,9 @@ class World:
                     raise Violation(f"the answer {value} to {wait} of {exec_id} became {used}")
                 if used == EXPIRED and self.kinds[exec_id, wait] == "question":
                     raise Violation(f"{wait} of {exec_id} expired and has no deadline")
+
+    def _may_be_cancelled(self) -> set[str]:
+        return set(self.waits) if self.cancelled else set()
 
     def _used(self, exec_id: str, wait: str) -> Any:
         key = keys.invocation(exec_id, wait)
@@ -681,7 +687,7 @@ def simulate(
     *,
     keeps_trace: bool = False,
     wrong: Sequence[AbstractContextManager[object]] = (),
-    make: type[World] = World,
+    make: Callable[..., World] = World,
 ) -> Report:
     """Run a seed; `failure` of the report is the violated invariant, or None.
 

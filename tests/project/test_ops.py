@@ -64,6 +64,7 @@ SAME = {
     "flow untag": "deployments.untag",
     "events send": "events.send",
     "events list": "events.list",
+    "events triggers": "events.triggers",
     "events get": "events.get",
     "schedule create": "schedules.create",
     "schedule list": "schedules.list",

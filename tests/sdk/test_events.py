@@ -250,7 +250,7 @@ def test_what_is_sent_is_checked(name: str, data: Any, id: str | None, said: str
 
 
 def test_functions_of_expressions_exist() -> None:
-    from kitaru.runtime.expressions import check_expression, is_true
+    from kitaru.wire.expressions import check_expression, is_true
 
     for expression in (
         "data.l.exists(i, i.n > 1) && size('all(x)') == 6",

@@ -96,6 +96,7 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     f"{API}/memory/{{scope}}/keys/{{key:path}}": (VIEWER, OPERATOR),
     f"{API}/usage": (VIEWER, None),
     f"{API}/events": (VIEWER, OPERATOR),
+    f"{API}/events/triggers": (VIEWER, None),
     f"{API}/events/{{name}}/{{id:path}}": (VIEWER, None),
     f"{API}/schedules": (VIEWER, OPERATOR),
     f"{API}/schedules/{{id}}": (VIEWER, OPERATOR),

@@ -19,8 +19,8 @@ from kitaru.wire.structs import fields_of
 
 if TYPE_CHECKING:
     from kitaru.ops.dispatch import Moved
-    from kitaru.ops.events import Delivery
     from kitaru.ops.notifications import Sent
+    from kitaru.ops.triggers import Delivery
     from kitaru.wire.records import ScheduleEntry
 
 # Without a dispatcher, what is due stays due for longer than this.
@@ -29,6 +29,13 @@ _LATE_SECONDS = 120.0
 _LISTED = 1_000
 # Schedules that `status` shows with their next tick.
 _SOON = 5
+# What an event did: a word, its color, and how the event is named after it.
+_EVENT_KINDS = {
+    "answer": ("answered", "green", "with"),
+    "start": ("started ", "green", "by"),
+    "cancel": ("cancelled", "yellow", "by"),
+    "refuse": ("refused ", "yellow", "by"),
+}
 
 
 @click.group(cls=Group, short_help="Continue what was answered or invoked.")
@@ -149,7 +156,16 @@ def _document(one: Moved) -> dict[str, Any]:
         "schedule": one.schedule,
         "ticks": [{"instant": t.instant, "decision": t.decision} for t in one.ticks],
         "events": [
-            {"name": e.event, "id": e.id, "exec_id": e.exec_id, "wait": e.wait} for e in one.events
+            {
+                "name": e.event,
+                "id": e.id,
+                "kind": e.kind,
+                "exec_id": e.exec_id,
+                "wait": e.wait,
+                "flow": e.flow,
+                "why": e.why,
+            }
+            for e in one.events
         ],
         "target": run.target if run is not None else "",
         "run": run.run_id if run is not None else "",
@@ -165,8 +181,9 @@ def _tick(entry: ScheduleEntry) -> str:
 
 
 def _event(done: Delivery) -> str:
-    what = f"{done.exec_id}  {done.wait}  with {done.event} {done.id}"
-    return f"{label('answered', 'green')} {what}"
+    head, color, what = _EVENT_KINDS[done.kind]
+    shown = f"{done.exec_id}  {done.wait or done.flow}  {what} {done.event} {done.id}"
+    return f"{label(head, color)} {shown}{f': {done.why}' if done.why else ''}"
 
 
 def _line(one: Moved) -> str:

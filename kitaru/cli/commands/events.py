@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,10 @@ from kitaru.cli.output import Output, label
 from kitaru.cli.render.execution import moment
 from kitaru.cli.values import parse_json
 
+if TYPE_CHECKING:
+    from kitaru.ops.triggers import Trigger
+    from kitaru.wire.records import EventEffect
+
 _SHOWN = 60
 _name = click.argument("name", metavar="NAME")
 
@@ -22,8 +26,9 @@ _name = click.argument("name", metavar="NAME")
 def events() -> None:
     """Send events, and list what was received.
 
-    An event continues the executions that wait for it with kitaru.wait_event. A running
-    `kitaru dispatcher run` or `kitaru serve` continues them.
+    An event continues the executions that wait for it with kitaru.wait_event, starts flows with
+    @flow(on=…), and cancels executions with @flow(cancel_on=…). A running `kitaru dispatcher run`
+    or `kitaru serve` continues and starts them.
     """
 
 
@@ -46,7 +51,7 @@ def send(output: Output, name: str, data: str, id: str | None, store: str | None
         output.document(sent.to_dict())
         return
     output.say(f"{label('stored', 'green')}  {sent.name} {sent.id}")
-    output.note("help: a dispatcher continues what waits for it: kitaru dispatcher run")
+    output.note("help: a dispatcher continues and starts what it is for: kitaru dispatcher run")
 
 
 @events.command("list")
@@ -72,7 +77,7 @@ def list_events(output: Output, name: str | None, limit: int, store: str | None)
 @options.as_json
 @options.pass_output
 def get(output: Output, name: str, id: str, store: str | None) -> None:
-    """Show an event: its data, when it was received, and who sent it."""
+    """Show an event: its data, who sent it, and the executions that it started or cancelled."""
     found = reader_of(store).events.get(name, id)
     if output.as_json:
         output.document(found.to_dict())
@@ -81,8 +86,43 @@ def get(output: Output, name: str, id: str, store: str | None) -> None:
     output.say(f"{head}  {found.name} {found.id}")
     output.say(f"received {moment(found.at)} from {found.by}")
     output.say(f"data     {json.dumps(found.data, ensure_ascii=False)}")
+    for one in found.effects:
+        output.say(_effect(one))
     if not found.number:
         output.note("help: a dispatcher puts it into the log: kitaru dispatcher run")
+
+
+@events.command()
+@click.option("--flow", metavar="FLOW", help="Only of this flow.")
+@options.store
+@options.as_json
+@options.pass_output
+def triggers(output: Output, flow: str | None, store: str | None) -> None:
+    """List which events start deployed flows, and which cancel their executions."""
+    found = reader_of(store).events.triggers(flow)
+    if output.as_json:
+        output.document({"items": [one.to_dict() for one in found], "count": len(found)})
+        return
+    rows = [(f"{one.flow}@v{one.version}", *row) for one in found for row in trigger_rows(one)]
+    output.table(rows, empty="no event starts or cancels a flow")
+
+
+def trigger_rows(trigger: Trigger) -> list[tuple[str, str]]:
+    """Return what events do to a flow: a word and the events, for each."""
+    found, where = trigger.events, f" with {trigger.events.where}" if trigger.events.where else ""
+    return [
+        *(("starts on", f"{name}{where}") for name in found.on),
+        *(("cancelled on", str(one)) for one in found.cancel_on),
+    ]
+
+
+def _effect(one: EventEffect) -> str:
+    if one.kind == "cancel":
+        return f"cancels  {one.exec_id} of {one.flow}"
+    version = f"{one.flow} v{one.deployment}"
+    if one.kind == "refuse":
+        return f"refused  {version}: {one.why}"
+    return f"starts   {one.exec_id} of {version}"
 
 
 def _short(data: Any) -> str:

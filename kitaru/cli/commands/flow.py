@@ -8,6 +8,7 @@ import click
 
 from kitaru.cli import completion, options
 from kitaru.cli.clients import client_of, reader_of
+from kitaru.cli.commands.events import trigger_rows
 from kitaru.cli.groups import Group
 from kitaru.cli.output import Output, label
 from kitaru.cli.render.execution import moment
@@ -48,16 +49,21 @@ def list_flows(output: Output, store: str | None) -> None:
 @options.pass_output
 def show(output: Output, name: str, store: str | None) -> None:
     """Show all versions of a flow, newest first, or one version."""
-    deployments = reader_of(store).deployments
+    client = reader_of(store)
+    deployments = client.deployments
     one = deployments.get(name) if "@" in name else None
     found = [one] if one else deployments.list(name)[::-1]
     if not found:
         deployments.get(name)  # raises NotFound, which lists the deployed flows
     if output.as_json:
         items = [version.to_dict() for version in found]
-        output.document({"items": items, "count": len(items)})
+        triggers = [trigger.to_dict() for trigger in client.events.triggers(found[0].flow)]
+        output.document({"items": items, "count": len(items), "triggers": triggers})
         return
     output.table([_row(version) for version in found])
+    for trigger in client.events.triggers(found[0].flow):
+        for what, events in trigger_rows(trigger):
+            output.say(f"v{trigger.version} {what} {events}")
 
 
 @flow.command()

@@ -78,6 +78,10 @@ def _more(document: dict[str, Any], store: str | None) -> Iterator[tuple[str, st
         yield "resume", f"{again}  (if that run is gone)"
     for timer in document["timers"][:_WAITS]:
         yield "until", f"{moment(timer['until'])}, {timer['name']}"
+    if document["started_by"]:
+        yield "event", f"started by {document['started_by']}"
+    if document["cancelled_by"]:
+        yield "by", f"cancelled by {document['cancelled_by']}"
     if document["parent"]:
         yield "parent", command("get", document["parent"], store=store)
     for child in document["waits_for"][:_WAITS]:

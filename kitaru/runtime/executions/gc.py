@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any
 
 from kitaru.runtime.executions.listing import each_execution
+from kitaru.runtime.journal import launches, subscriptions
 from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.cache import cache_key
 from kitaru.runtime.journal.journal import Journal
@@ -168,7 +169,7 @@ def _remove(store: Store, exec_id: str) -> bool:
     store.delete(*store.list(keys.news(exec_id)))
     store.delete(*store.list(keys.indexed(record.started_at, exec_id)))
     journal = Journal(store, record)
-    store.delete(*_hints(journal), *journal.listed_waits())
+    store.delete(*_hints(journal), *journal.listed_waits(), *_cancel_hints(store, exec_id))
     store.delete(keys.execution(exec_id))
     if record.replay is not None:
         store.delete(keys.replay(record.replay.source, exec_id))
@@ -183,6 +184,11 @@ def _hints(journal: Journal) -> list[str]:
     read = RecordStore(journal.store).verify
     hints = ((key, read(CacheHint, key, data)) for key, data in existing(journal.store, places))
     return [key for key, hint in hints if hint.exec_id == journal.exec_id]
+
+
+def _cancel_hints(store: Store, exec_id: str) -> list[str]:
+    launch = launches.recall(store, exec_id)
+    return [] if launch is None else subscriptions.cancel_hints(exec_id, launch)
 
 
 def _sweep(store: Store, exec_id: str) -> None:

@@ -14,28 +14,29 @@ all subscriptions again now and then: a list may be old, and a waiter may have b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kitaru.errors import EnvironmentFailure
-from kitaru.runtime import expressions
 from kitaru.runtime.journal import rounds
-from kitaru.runtime.journal.blobs import create_or_read
-from kitaru.runtime.journal.numbered_logs import newest
 from kitaru.runtime.journal.record_store import RecordStore
+from kitaru.runtime.journal.subscriptions import next_number, note_paths
 from kitaru.stores.base import Store
-from kitaru.wire import canonical, keys
+from kitaru.wire import expressions, keys
 from kitaru.wire.events import match_digest, matches
-from kitaru.wire.records import EventEntry, EventRecord, ExecutionRecord, WaitAnswer, WaitRequest
+from kitaru.wire.flow_events import INPUT
+from kitaru.wire.records import (
+    EventEntry,
+    EventRecord,
+    ExecutionRecord,
+    LaunchRecord,
+    WaitAnswer,
+    WaitRequest,
+)
 from kitaru.wire.structs import replace
 from kitaru.wire.times import now
 
 _AT_ONCE = 64
-
-
-def newest_entry(records: RecordStore, at_least: int = 0) -> EventEntry | None:
-    """Return the newest entry of the log of events; None before the first."""
-    return newest(records, EventEntry, keys.event_log(), at_least)
 
 
 def placed(records: RecordStore, request: WaitRequest, first: WaitRequest | None) -> WaitRequest:
@@ -47,8 +48,7 @@ def placed(records: RecordStore, request: WaitRequest, first: WaitRequest | None
     if first is not None:
         held = {name: first.event[name] for name in ("since", "from")}
         return replace(request, event={**request.event, **held})
-    head = newest_entry(records)
-    number = 1 if head is None else head.number + 1
+    number = next_number(records)
     since = request.event["since"]
     while since and number > 1:
         entry = records.read(EventEntry, keys.event_entry(number - 1))
@@ -66,10 +66,7 @@ def subscription(exec_id: str, request: WaitRequest) -> str:
 
 def note_shape(store: Store, request: WaitRequest) -> None:
     """Record by which paths of the data a wait selects events, so that a sequencer finds it."""
-    paths = sorted(request.event["match"])
-    shape = match_digest(dict.fromkeys(paths))
-    key = keys.event_shape(request.event["name"], shape)
-    create_or_read(store, key, canonical.dumps(paths))
+    note_paths(store, request.event["name"], request.event["match"])
 
 
 def first_match(
@@ -84,9 +81,46 @@ def first_match(
         EnvironmentFailure: the library for expressions is missing.
     """
     number = max(start, request.event["from"])
+    return first_event(records, request.event["name"], number, lambda one: fits(request, one))
+
+
+def first_cancel(
+    records: RecordStore, launch: LaunchRecord, which: int, start: int = 0
+) -> tuple[EventRecord | None, int]:
+    """Return the first event that cancels an execution, as `first_match` does for a wait.
+
+    Args:
+        which: the number of the pattern among those of its launch.
+    """
+    number = max(start, _from(launch))
+    name = launch.cancel_on["events"][which]["name"]
+    return first_event(records, name, number, lambda one: cancels(launch, which, one))
+
+
+def _from(launch: LaunchRecord) -> int:
+    """Return the number of the first entry whose events cancel an execution."""
+    number: int = launch.cancel_on["from"]
+    return number
+
+
+def cancels(launch: LaunchRecord, which: int, event: EventRecord) -> bool:
+    """Return whether an event cancels an execution, apart from its place in the log."""
+    asked = launch.cancel_on["events"][which]
+    if event.name != asked["name"] or not matches(asked["match"], event.data):
+        return False
+    if not asked["where"]:
+        return True
+    inputs = {**launch.cancel_on["defaults"], **launch.inputs}
+    return expressions.is_true(asked["where"], {**as_context(event), INPUT: inputs})
+
+
+def first_event(
+    records: RecordStore, name: str, number: int, is_wanted: Callable[[EventRecord], bool]
+) -> tuple[EventRecord | None, int]:
+    """Return the first wanted event from an entry on, and the number of the next entry."""
     for entry in _entries(records, number):
-        for event in _of_name(records, entry, request.event["name"]):
-            if fits(request, event):
+        for event in _of_name(records, entry, name):
+            if is_wanted(event):
                 return event, entry.number
         number = entry.number + 1
     return None, number

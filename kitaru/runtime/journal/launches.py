@@ -7,12 +7,14 @@ its version when a tag moves.
 from __future__ import annotations
 
 from kitaru.errors import EnvironmentFailure, StateError
+from kitaru.runtime.journal import subscriptions
 from kitaru.runtime.journal.blobs import create_or_read
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.stores.base import Store
 from kitaru.wire import keys
 from kitaru.wire.ids import check_execution_id
 from kitaru.wire.records import DeploymentRecord, LaunchRecord, SubmissionRecord
+from kitaru.wire.structs import replace
 from kitaru.wire.times import now
 
 PLAN = "plan.json"
@@ -31,7 +33,21 @@ def record_launch(store: Store, exec_id: str, launch: LaunchRecord) -> LaunchRec
     if not launch.is_dry_run:
         # Before the launch: if this process dies after it, a dispatcher finds the hint.
         create_or_read(store, keys.due_launch(exec_id), now().encode("ascii"))
+        launch = _subscribed(store, exec_id, launch)
     return RecordStore(store).write(keys.launch(check_execution_id(exec_id)), launch)
+
+
+def _subscribed(store: Store, exec_id: str, launch: LaunchRecord) -> LaunchRecord:
+    """Return a launch with the place in the log from which events cancel the execution.
+
+    The subscriptions precede the launch. An event that comes meanwhile is found when a dispatcher
+    compares all subscriptions with the log.
+    """
+    if not launch.cancel_on:
+        return launch
+    subscriptions.subscribe_cancels(store, exec_id, launch)
+    number = subscriptions.next_number(RecordStore(store))
+    return replace(launch, cancel_on={**launch.cancel_on, "from": number})
 
 
 def recall(store: Store, exec_id: str) -> LaunchRecord | None:

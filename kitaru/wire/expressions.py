@@ -7,6 +7,7 @@ side effects. Evaluation of nested macros can take long, so an expression has at
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -48,12 +49,15 @@ def is_installed() -> bool:
     return find_spec("cel") is not None
 
 
-def check_expression(expression: Any) -> str:
+def check_expression(expression: Any, known: Sequence[str] = VARIABLES) -> str:
     """Return an expression if it is valid.
+
+    Args:
+        known: the variables that it may use.
 
     Raises:
         InvalidExpression: it is too long, cannot be parsed, has more than one macro, or uses a
-            variable that events do not have.
+            variable that is not known.
         EnvironmentFailure: the library is missing.
     """
     if not isinstance(expression, str) or not expression.strip():
@@ -69,14 +73,25 @@ def check_expression(expression: Any) -> str:
         raise InvalidExpression(expression, "at most one of all, exists, map and filter", *place)
     own = {found[1] for found in macros}
     for variable in program.variables():
-        if variable not in VARIABLES and variable not in own:
-            reason = f"there is no {variable}; variables are {', '.join(VARIABLES)}"
+        if variable not in known and variable not in own:
+            reason = f"there is no {variable}; variables are {', '.join(known)}"
             raise InvalidExpression(expression, reason, *_found(expression, variable))
     for function in program.functions():
         if function.isidentifier() and not (function in _FUNCTIONS or function.startswith("_")):
             reason = f"there is no function {function}"
             raise InvalidExpression(expression, reason, *_found(expression, function))
     return expression
+
+
+def members(expression: str, variable: str) -> list[str]:
+    """Return the fields of a variable that an expression names, such as `order` of `input.order`.
+
+    Example:
+        >>> members("input.order == data.id && input.most > 1", "input")
+        ['order', 'most']
+    """
+    named = re.findall(rf"(?<![\w.]){variable}\s*\.\s*(\w+)", _plain(expression))
+    return list(dict.fromkeys(named))
 
 
 def is_true(expression: str, variables: dict[str, Any]) -> bool:
