@@ -59,7 +59,8 @@ READS = {
 # What defines a flow or a checkpoint, or declares how one has changed.
 DEFINES = {
     "kitaru.added", "kitaru.checkpoint", "kitaru.flow", "kitaru.limit", "kitaru.migrate",
-    "kitaru.on_event", "kitaru.moved", "kitaru.register_codec", "kitaru.removed", "kitaru.renamed", "kitaru.stateless",
+    "kitaru.moved", "kitaru.on_event", "kitaru.register_codec", "kitaru.removed", "kitaru.renamed",
+    "kitaru.stateless",
 }  # fmt: skip
 # What needs an execution that was started: no import has one, and outside a flow each is an error.
 IN_FLOWS = {
