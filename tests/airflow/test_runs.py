@@ -163,7 +163,6 @@ def test_a_step_that_waits_within_is_started_again_by_the_answer(
     assert run.states()["draft"] == ("success", 1), "what has ended is not started again"
 
 
-@pytest.mark.usefixtures("at_airflow")
 def test_a_sleep_and_a_deadline_end_by_themselves(runs: dict[str, Run]) -> None:
     run = runs["nap"]
     states = run.ended()
@@ -172,6 +171,7 @@ def test_a_sleep_and_a_deadline_end_by_themselves(runs: dict[str, Run]) -> None:
     assert states["note"] == ("success", 1), "a task that sleeps is not tried again"
 
 
+@pytest.mark.usefixtures("at_airflow")
 def test_a_cancelled_execution_ends_its_run(runs: dict[str, Run]) -> None:
     run = runs["cancelled"]
     run.asked("approve_draft")

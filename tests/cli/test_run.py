@@ -23,7 +23,7 @@ KEYS = {
     "own", "failed_attempts", "unpriced",
     "calls", "codes", "unasked",
     "children", "parent", "waits_for",
-    "progress", "signals", "tags", "timers", "events",
+    "progress", "signals", "tags", "timers", "events", "started_by", "cancelled_by",
 }  # fmt: skip
 
 

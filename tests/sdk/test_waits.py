@@ -141,6 +141,8 @@ def test_the_process_may_end_and_another_one_answers(script: Callable[[str], Scr
         ],
         "timers": [],
         "events": [],
+        "started_by": "",
+        "cancelled_by": "",
         "waits_for": [],
         "parent": "",
         "children": [],
