@@ -20,8 +20,9 @@ try:
         import sqlite3
 
         uri = (path / "kitaru.db" if path.is_dir() else path).absolute().as_uri()
-        with sqlite3.connect(uri + "?mode=ro", uri=True, timeout=30) as rows:
-            data = rows.execute("SELECT value FROM object WHERE key = ?", (key,)).fetchone()[0]
+        rows = sqlite3.connect(uri + "?mode=ro", uri=True, timeout=30)
+        data = rows.execute("SELECT value FROM object WHERE key = ?", (key,)).fetchone()[0]
+        rows.close()
     else:
         there = importlib.metadata.distributions()
         have = {one.name.replace("_", "-") + "==" + one.version for one in there}

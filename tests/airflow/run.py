@@ -76,8 +76,14 @@ class Run:
         """Wait until the run has ended, as a success by default; return its tasks and tries."""
         until(lambda: self.state in ("success", "failed"))
         states = self.states()
-        assert self.state in (ways or ("success",)), states
+        assert self.state in (ways or ("success",)), f"{states}\n{self._logs()}"
         return states
+
+    def _logs(self) -> str:
+        """Return the ends of the logs of this run's tasks."""
+        _, _, run = self.name.partition("/")
+        found = sorted(self.airflow.folder.parent.glob(f"logs/*/run_id={run}/**/*.log"))
+        return "\n".join(f"{path}:\n{path.read_text()[-3000:]}" for path in found)
 
     def _asked(self, task: str, after: int) -> Any:
         states = self.states()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,23 @@ HOSTILE = (
     "base64", "hashlib", "importlib_metadata", "io", "json", "kitaru", "obstore", "pip", "pathlib",
     "runpy", "sitecustomize", "sqlite3", "tempfile", "typing", "usercustomize", "zipfile", "zlib",
 )  # fmt: skip
+# Returns which files of its store a step has locked.
+HELD = """
+import os
+from pathlib import Path
+from kitaru import checkpoint, flow
+
+@checkpoint
+def held() -> str:
+    files = {os.stat(path).st_ino: path.name for path in Path(os.environ["STORE"]).parent.iterdir()}
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    mine = [line[5] for line in lines if line[4] == str(os.getpid())]
+    return str(sorted({files[int(place.split(":")[2])] for place in mine}))
+
+@flow
+def starting() -> str:
+    return held()
+"""
 # Exchanges the bundle when it is read a second time: each file or row that a start program opens
 # is reported to an audit hook before it is opened.
 EXCHANGE = """
@@ -161,6 +179,14 @@ def test_the_exchange_would_be_seen(target: str, tmp_path: Path, run: Run) -> No
     _, variables = exchanging(tmp_path, made, target, "first")
     with pytest.raises(Exception, match="is not what was compiled"):
         run(made, tmp_path, variables)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the locks of files")
+def test_a_step_holds_the_locks_of_its_store(tmp_path: Path, run: Run) -> None:
+    """Without them, the next process takes a store for unused, and empties files in use."""
+    made = compiled(tmp_path / "project", "airflow", HELD)
+    held = run(made, tmp_path, {"STORE": str(tmp_path / "kitaru-store.db")})
+    assert held == "['kitaru-store.db', 'kitaru-store.db-shm']"
 
 
 def exchanging(
