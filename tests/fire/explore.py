@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from unittest.mock import patch
 
 from kitaru.runtime.journal import record_store
@@ -140,12 +140,12 @@ class Visited:
     states: int = 0
     transitions: int = 0
     ends: int = 0
-    stores: set[frozenset[tuple[str, bytes]]] = field(default_factory=set)
+    stores: set[int] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    objects: frozenset[tuple[str, bytes]]
+class _State(NamedTuple):
+    # The number of the store's objects in `Model`.
+    objects: int
     # For each process: its number of crashes, and the number of its answers in `Model`.
     places: tuple[tuple[int, int], ...]
     faults: int
@@ -156,16 +156,22 @@ class _State:
 class Model:
     """Processes on one store, and their invariants.
 
-    `holds(before, after, process, next)` is called for every transition, `ended(objects, outcomes)`
-    for every end. `faults` is the maximum number of lost or wrong answers, `crashes` the maximum
-    number of crashes with a restart.
+    `changes(before, after)` is called for every pair of stores that a transition leads through,
+    `acts(before, after, process, next)` for every transition, `ended(objects, outcomes)` for every
+    end. `faults` is the maximum number of lost or wrong answers, `crashes` the maximum number of
+    crashes with a restart.
     """
 
     processes: Sequence[Process]
-    holds: Callable[[Objects, Objects, Process, Next, Asking], None]
+    changes: Callable[[Objects, Objects], None]
+    acts: Callable[[Objects, Objects, Process, Next, Asking], None]
     ended: Callable[[Objects, list[Any]], None]
     faults: int = 1
     crashes: int = 1
+    _objects: list[Objects] = field(default_factory=list)
+    _numbers: dict[frozenset[tuple[str, bytes]], int] = field(default_factory=dict)
+    _changed: set[tuple[int, int]] = field(default_factory=set)
+    _effects: dict[tuple[int, Ask], tuple[int, Any]] = field(default_factory=dict)
     _answers: dict[tuple[int, Any], int] = field(default_factory=dict)
     _parents: list[tuple[int, Any]] = field(default_factory=lambda: [(0, None)])
     _known: dict[tuple[int, int, int], tuple[Next, Asking]] = field(default_factory=dict)
@@ -173,16 +179,12 @@ class Model:
     def explore(self, objects: Mapping[str, bytes]) -> Visited:
         """Visit every state that can be reached from these objects; raises the error of a check."""
         visited = Visited()
-        first = _State(
-            frozenset(objects.items()),
-            tuple((0, 0) for _ in self.processes),
-            self.faults,
-            self.crashes,
-        )
+        begun = self._number(dict(objects))
+        first = _State(begun, tuple((0, 0) for _ in self.processes), self.faults, self.crashes)
         seen, pending = {first}, [first]
         with _standing_clock():
             for number in range(len(self.processes)):
-                self._begins(number, 0, dict(objects))
+                self._begins(number, 0, begun)
             while pending:
                 state = pending.pop()
                 visited.states += 1
@@ -192,14 +194,21 @@ class Model:
                 if not following:
                     visited.ends += 1
                     outcomes = [self._next(n, *at)[0].outcome for n, at in enumerate(state.places)]
-                    self.ended(dict(state.objects), outcomes)
+                    self.ended(self._objects[state.objects], outcomes)
                 new = [one for one in dict.fromkeys(following) if one not in seen]
                 seen.update(new)
                 pending += new
         return visited
 
+    def _number(self, objects: Objects) -> int:
+        """Return the number of a store's content: many states share it."""
+        number = self._numbers.setdefault(frozenset(objects.items()), len(self._objects))
+        if number == len(self._objects):
+            self._objects.append(objects)
+        return number
+
     def _following(self, state: _State) -> Iterator[_State]:
-        before = dict(state.objects)
+        before = self._objects[state.objects]
         asks = [self._next(number, *place)[0].ask for number, place in enumerate(state.places)]
         for number, ask in enumerate(asks):
             # An existing record never changes, so the time of the answer makes no difference.
@@ -210,41 +219,50 @@ class Model:
                 and ask.key in before
                 and not ask.key.startswith(keys.WAITING)
             ):
-                yield self._gone_on(state, number, before, *perform(ask, before))
+                yield self._gone_on(state, number, *self._effect(ask, state.objects))
                 return
         for number, ask in enumerate(asks):
             if ask is None:
                 continue
             life = state.places[number][0]
-            after, answer = perform(ask, before)
-            yield self._gone_on(state, number, before, after, answer)
+            after, answer = self._effect(ask, state.objects)
+            yield self._gone_on(state, number, after, answer)
             if state.faults:
-                for effect, wrong in wrongly(ask, before, after):
-                    fewer = replace(state, faults=state.faults - 1)
-                    yield self._gone_on(fewer, number, before, effect, wrong)
+                for effect, wrong in wrongly(ask, before, self._objects[after]):
+                    yield self._gone_on(state, number, self._number(effect), wrong, faults=1)
             if state.crashes:
-                self._begins(number, life + 1, before)
-                for left in (before, after):
-                    yield replace(
-                        state,
-                        objects=frozenset(left.items()),
-                        places=_with(state.places, number, (life + 1, 0)),
-                        crashes=state.crashes - 1,
-                    )
+                self._begins(number, life + 1, state.objects)
+                places = _with(state.places, number, (life + 1, 0))
+                for left in (state.objects, after):
+                    yield _State(left, places, state.faults, state.crashes - 1)
 
-    def _begins(self, number: int, life: int, objects: Objects) -> None:
+    def _effect(self, ask: Ask, objects: int) -> tuple[int, Any]:
+        """Return the number of the objects after an operation, and its answer."""
+        known = self._effects.get((objects, ask))
+        if known is None:
+            after, answer = perform(ask, self._objects[objects])
+            known = self._effects[objects, ask] = self._number(after), answer
+        return known
+
+    def _begins(self, number: int, life: int, objects: int) -> None:
         """Check the actions of a process before its first operation."""
-        self.holds(objects, objects, self.processes[number], *self._next(number, life, 0))
+        self._check(objects, objects, number, *self._next(number, life, 0))
 
     def _gone_on(
-        self, state: _State, number: int, before: Objects, after: Objects, answer: Any
+        self, state: _State, number: int, after: int, answer: Any, *, faults: int = 0
     ) -> _State:
         life, history = state.places[number]
         now = self._told(history, answer)
-        upcoming, store = self._next(number, life, now)
-        self.holds(before, after, self.processes[number], upcoming, store)
-        objects = state.objects if after is before else frozenset(after.items())
-        return replace(state, objects=objects, places=_with(state.places, number, (life, now)))
+        self._check(state.objects, after, number, *self._next(number, life, now))
+        places = _with(state.places, number, (life, now))
+        return _State(after, places, state.faults - faults, state.crashes)
+
+    def _check(self, before: int, after: int, number: int, next: Next, store: Asking) -> None:
+        was, now = self._objects[before], self._objects[after]
+        if (before, after) not in self._changed:
+            self.changes(was, now)
+            self._changed.add((before, after))
+        self.acts(was, now, self.processes[number], next, store)
 
     def _told(self, history: int, answer: Any) -> int:
         number = self._answers.setdefault((history, answer), len(self._parents))

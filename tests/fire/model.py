@@ -35,9 +35,10 @@ from .promises import (
     RECORD,
     SCOPE,
     START,
+    acts,
     answered_or_cancelled,
     cancelled_for_good,
-    holds,
+    changes,
     one_answer,
     one_end,
     one_frame,
@@ -226,7 +227,7 @@ class Scenario:
         silent = patch.object(beats.Beats, "_start", lambda beats: None)
         each = patch.object(segments, "_RECORDS", 1)
         with patch.object(*small), patch.object(*fresh), each, silent:
-            return Model(named, holds, self.ended, *budget).explore(START)
+            return Model(named, changes, acts, self.ended, *budget).explore(START)
 
 
 STEP, WRITER = runner(one_step), Process("writing", writing)

@@ -42,14 +42,18 @@ def begun() -> tuple[ExecutionRecord, Objects]:
 RECORD, START = begun()
 
 
-def holds(before: Objects, after: Objects, process: Process, next: Next, store: Asking) -> None:
-    """Check I1 to I6 for one transition."""
+def changes(before: Objects, after: Objects) -> None:
+    """Check I1, I2 and I5 for the stores before and after a transition."""
     for key in before:
         is_kept = after.get(key) == before[key]
         assert is_kept or (key not in after and is_outdated(key, before)), f"I1: {key} changed"
     assert not unlisted(after), f"I1: {unlisted(after)} is asked, and in no inbox"
     for key in after.keys() - before.keys():
         assert_whole(key, after)
+
+
+def acts(before: Objects, after: Objects, process: Process, next: Next, store: Asking) -> None:
+    """Check I3, I4 and I6 for the process of a transition."""
     for what, of, value in next.notes:
         if what == "called":
             looks = {keys.invocation(EXEC, of), *([keys.joined(EXEC)] if store.remote else [])}
