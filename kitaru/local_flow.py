@@ -18,7 +18,7 @@ from typing import (
 
 from kitaru import hints
 from kitaru.compat.explaining import Explaining
-from kitaru.config import is_image, setting, stacks
+from kitaru.config import is_image, secret_names, setting, stacks
 from kitaru.errors import ContextError, StateError, UsageError
 from kitaru.handle import Handle
 from kitaru.runtime import codec
@@ -27,7 +27,7 @@ from kitaru.runtime.engine.execution import current, in_body
 from kitaru.runtime.engine.local_run import LocalRun
 from kitaru.runtime.engine.options import check_option
 from kitaru.runtime.engine.retries import Policy, RetryOn, policy
-from kitaru.runtime.journal import processes
+from kitaru.runtime.journal import processes, sources
 from kitaru.runtime.journal.blobs import store_value
 from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.to_json import as_json
@@ -35,7 +35,7 @@ from kitaru.runtime.llm import preload
 from kitaru.runtime.llm.model_calls import Capture, check_capture
 from kitaru.stores import resolve_store
 from kitaru.version import VERSION
-from kitaru.wire import canonical, keys
+from kitaru.wire import canonical, keys, redaction
 from kitaru.wire.fingerprint import fingerprint_function
 from kitaru.wire.ids import check_execution_id, keyed_execution_id, new_execution_id
 from kitaru.wire.modules import SCRIPT, file_of, home_name, undecorated
@@ -160,6 +160,7 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         self.function = function
         self.module = home_name(function)
         self.file = _file(function, self.module)
+        self._source = sources.SourceFile(self.file)
         check_option("@flow", "name", name, str)
         check_option("@flow", "cache", cache, bool)
         check_option("@flow", "stack", stack, str)
@@ -491,8 +492,17 @@ def create_execution(
         parent=parent,
         tags=dict(tags or {}),
         limits=_limits(flow, document),
+        source=_source(flow, store),
     )
     return Journal.create(store, record)
+
+
+def _source(flow: LocalFlow[Any, Any], store: Store) -> str:
+    """Store the file of a flow for people; return its digest, empty if it is not stored."""
+    if not setting("source").value:
+        return ""
+    redaction.register_names(secret_names())
+    return flow._source.store_in(store)
 
 
 def _limits(flow: LocalFlow[Any, Any], document: Any) -> dict[str, Any]:
@@ -543,6 +553,8 @@ def start_run(
         if not fresh or journal.execution.replay:
             journal.mark_running()
             journal.note_code(fingerprint_function(flow.function))
+            if journal.execution.mode == "local":
+                journal.note_source(_source(flow, journal.store))
         if module:
             exit_report.watch(run, module)
 
@@ -584,7 +596,8 @@ def replay(
     document = None
     if changes.inputs:
         document = inputs.changed(flow.name, flow.function, recorded, changes.inputs)
-    replayed = adopt(source, changes, document, is_local=True)
+    file = _source(flow, source.store)
+    replayed = adopt(source, changes, document, is_local=True, file=file)
     return run_execution(flow, replayed, fresh=True, module=module)
 
 

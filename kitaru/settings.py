@@ -192,6 +192,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "secrets": Kind({}, _is_texts, 'a table of references, {"API_KEY": "aws:…"}', json.loads),
     "logs": Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
+    "source": Kind(True, lambda value: type(value) is bool, "true or false", _parse_bool),
     "otel": Kind(None, lambda value: type(value) is bool, "true or false", _parse_bool),
     "capture": Kind("full", _is_capture, "one of full, metadata and off"),
     "budget": Kind(

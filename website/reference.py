@@ -38,6 +38,7 @@ SETTINGS = {
     "models": "Model aliases, with limits of requests and tokens.",
     "secrets": "References of secrets.",
     "logs": "Record the output of flows.",
+    "source": "Record the flow's file with executions on this machine, for the pages.",
     "otel": "Export traces and metrics. Unset: when an OTLP endpoint is configured.",
     "capture": "What is recorded of model calls besides their values.",
     "budget": "How much the model calls of an execution, or of a flow on one day, may use.",

@@ -1,8 +1,9 @@
 """Export an execution as one JSON document, and import it into another store.
 
-The document contains every object of the execution, and every value of another execution that it
-refers to, such as cached results. So all commands that read an execution work on the imported one.
-For people, it also contains what `kitaru executions get --json` prints.
+The document contains every object of the execution, and what it refers to: values of other
+executions, such as cached results, and the recorded file of its flow. So all commands that read an
+execution work on the imported one. For people, it also contains what
+`kitaru executions get --json` prints.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ MAX_EXPORT_BYTES = 256 * 1024 * 1024
 """Maximum size of the objects in an export; a store's backup has no limit."""
 
 _FORMAT = 1
-_VALUE = re.compile(r"x/[^/]+/blob/[0-9a-f]{64}$")
+# Values of other executions, and the file of the flow.
+_SHARED = re.compile(r"(?:x/[^/]+/blob|source)/[0-9a-f]{64}$")
 # Markers of processes, which do not exist where the execution is imported, and copies of values.
 _PASSING = ("process", "attending", "beat", "download")
 
@@ -68,7 +70,7 @@ def export(store: Store, exec_id: str) -> dict[str, Any]:
                 )
 
     take(_objects(store, exec_id, shown["started_at"]))
-    # Values that it refers to in other executions.
+    # Values that it refers to in other executions, and sources.
     take(existing(store, sorted(wanted - objects.keys())))
     if lost := wanted - objects.keys():
         raise RecordCorrupt(
@@ -159,7 +161,7 @@ def _read(document: Any) -> tuple[str, dict[str, bytes]]:
     for key in objects:
         if key.startswith(keys.downloads(exec_id)):
             raise _no_export(f"{key} is a copy, which no export contains.")
-        if not (key.startswith(keys.home(exec_id)) or _VALUE.match(key) or _is_hint(key, exec_id)):
+        if not (key.startswith(keys.home(exec_id)) or _SHARED.match(key) or _is_hint(key, exec_id)):
             raise _no_export(f"{key} is no object of {exec_id}.")
     if keys.execution(exec_id) not in objects:
         raise _no_export(f"the record of {exec_id} is missing.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kitaru.stores.base import Store
 
 # Prefixes of objects stored under their own digests.
-_BY_DIGEST = ("bundle/", "inputs/", "deployment/file/")
+_BY_DIGEST = ("bundle/", "inputs/", "deployment/file/", "source/")
 # Record types, by the segment after the execution's id or by the first segment.
 _RECORDS = {"execution", "state", "end", "inv", "attempt", "wait", "exit", "frame", "intent"}
 _RECORDS |= {"launch", "inbox", "submission", "round", "log", "summary", "beat"}
@@ -203,6 +203,10 @@ def needs(store: Store, key: str, record: Record | None) -> Iterator[str]:
     """Yield the keys of the objects that the record at `key` refers to."""
     if isinstance(record, DeploymentRecord):
         yield from (keys.deployed_file(digest) for digest in record.files.values())
+    if isinstance(record, ExecutionRecord) and record.source:
+        yield keys.source(record.source)
+    if keys.is_source_note(key) and (digest := keys.source_note(key)[1]):
+        yield keys.source(digest)
     if record is None:
         return
     home = key.rpartition("/version/")[0] + "/" if keys.is_version(key) else _home(key)

@@ -110,7 +110,8 @@ _OPTIONAL: dict[type[Record], dict[str, Any]] = {
     WaitAnswer: {"by": ""},
     TagRecord: {"by": ""},
     EndRecord: {"by": ""},
-    ExecutionRecord: {"parent": "", "tags": {}, "limits": {}},
+    ExecutionRecord: {"parent": "", "tags": {}, "limits": {}, "source": ""},
+    AttemptRecord: {"site": ""},
     LaunchRecord: {
         "tag": "",
         "schedule": "",
@@ -129,6 +130,7 @@ _OPTIONAL: dict[type[Record], dict[str, Any]] = {
         "escalate": (),
         "child": "",
         "event": {},
+        "site": "",
     },
     SubmissionRecord: {"state": 0},
     Beat: {"progress": ()},

@@ -37,6 +37,7 @@ _LONGEST_PART = 80
 _OF_SCHEDULE = "schedule."
 # That part of the hints of events.
 OF_EVENTS = "events."
+_UNKNOWN = "unknown"
 # Begins what takes the place of a wait; no name of a wait begins with a dot.
 _CANCELS = ".cancel."
 
@@ -78,6 +79,35 @@ def codes(exec_id: str) -> str:
 
 def code(exec_id: str, fingerprint: str) -> str:
     return f"{codes(exec_id)}{fingerprint.removeprefix('sha256:')}"
+
+
+def source(digest: str) -> str:
+    """Return the key of the source file of flows that run on this machine."""
+    return f"source/{digest.removeprefix('sha256:')}"
+
+
+def sources(exec_id: str) -> str:
+    """Return the prefix of the notes that an execution continued with another source file."""
+    return f"x/{exec_id}/source/"
+
+
+def source_since(exec_id: str, moment: str, digest: str) -> str:
+    """Return the key of one note, which has no content; `moment` is in microseconds.
+
+    `digest` is empty if the file is not stored.
+    """
+    return f"{sources(exec_id)}{moment}/{digest.removeprefix('sha256:') or _UNKNOWN}"
+
+
+def source_note(key: str) -> tuple[str, str]:
+    """Return the moment and the digest of a note."""
+    *_, moment, digest = key.split("/")
+    return moment, "" if digest == _UNKNOWN else f"sha256:{digest}"
+
+
+def is_source_note(key: str) -> bool:
+    """Return whether a key is that of a note, see `source_since`."""
+    return key.startswith("x/") and key.split("/")[2] == "source"
 
 
 def processes(exec_id: str) -> str:

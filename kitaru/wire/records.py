@@ -74,6 +74,8 @@ class ExecutionRecord(Struct):
         parent: `<execution>/<invocation>` of the call that started it as a child, else empty.
         tags: what it was tagged with when it was started here. `kitaru.tag` adds to them.
         limits: the limits of `@flow` for its inputs; see `kitaru.wire.flow_limits`. Empty without.
+        source: digest of the flow's file, if it runs on this machine; see
+            `kitaru.runtime.journal.sources`. Empty if the file is not recorded.
     """
 
     exec_id: str
@@ -97,6 +99,7 @@ class ExecutionRecord(Struct):
     parent: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
 
 
 class StateRecord(Struct):
@@ -230,8 +233,8 @@ class AttemptRecord(Struct):
 
     It has no influence on the execution, with one exception: if a node of a fan-out made the call,
     the gathering step in the same `run` of the pipeline reads the failure from this record. `kind`,
-    `callee` and `position` are those of the invocation, which may have no record yet. `final` means
-    that a retry would not help.
+    `callee`, `position` and `site` are those of the invocation, which may have no record yet.
+    `final` means that a retry would not help.
     """
 
     id: str
@@ -247,13 +250,14 @@ class AttemptRecord(Struct):
     position: int = 0
     run: str = ""
     final: bool = False
+    site: str = ""
 
 
 class WaitRequest(Struct):
     """A question that suspends the execution; `schema` is the JSON schema of a valid answer.
 
-    `position` and `ordinal` are those of the invocation. The flow's code may have changed before
-    the resume and ask a different question. The request with the highest `revision` counts.
+    `position`, `ordinal` and `site` are those of the invocation. The flow's code may have changed
+    before the resume and ask a different question. The request with the highest `revision` counts.
     `evidence` are `{name, invocation, value}`, see `kitaru.runtime.journal.evidence`.
 
     A wait with a `deadline`, an absolute time, expires. Its answer is then `default`, which has one
@@ -279,6 +283,7 @@ class WaitRequest(Struct):
     escalate: tuple[dict[str, str], ...] = ()
     child: str = ""
     event: dict[str, Any] = field(default_factory=dict)
+    site: str = ""
 
 
 class WaitAnswer(Struct):

@@ -131,6 +131,8 @@ def places(place: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # This file, which is that of the flow, contains the secrets of the examples.
+    monkeypatch.setenv("KITARU_SOURCE", "off")
     monkeypatch.setattr(redaction, "_known", redaction.Known())
     for name in ("_values", "_plan_references"):
         monkeypatch.setattr(secrets, name, {})

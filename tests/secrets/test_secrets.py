@@ -27,6 +27,8 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("KITARU_STORE", f"memory:{tmp_path.name}")
     monkeypatch.delenv(NAME, raising=False)
     monkeypatch.delenv("KITARU_SECRETS", raising=False)
+    # This file, which is that of the flows, contains the value.
+    monkeypatch.setenv("KITARU_SOURCE", "off")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text("")
     monkeypatch.setattr(redaction, "_known", redaction.Known())

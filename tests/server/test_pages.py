@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,16 @@ from typing import Any
 import pytest
 
 from kitaru.client import KitaruClient
+from kitaru.errors import CheckpointFailed
+from kitaru.ops.verify import verify
+from kitaru.runtime.engine import local_run
 from kitaru.runtime.executions.artifacts import find_artifact
-from kitaru.server.pages import values
+from kitaru.runtime.journal import sources
+from kitaru.runtime.steps.modules import import_file
+from kitaru.server.pages import source, values
 from kitaru.stores import open_store
 from kitaru.stores.base import Store
+from kitaru.wire import keys
 from tests.waiting import wait_until
 
 from . import page_flows
@@ -368,8 +375,114 @@ def test_the_source_is_shown_beside_the_timeline(tmp_path: Path) -> None:
         assert ">29</a>" in current and "draft()" in current and "row=draft" in current
         assert html.count('<td class="no">') == 29 and "All 60 lines" in html
         whole = page(running, f"/executions/{handle.exec_id}?row=ok&lines=all")
-        # The call before the question, which is not marked: nothing records its line.
-        assert 'class="hit"' not in whole and whole.count('<td class="no">') == 60
+        [current] = re.findall(r'<tr class="hit".*?</tr>', whole)
+        assert ">30</a>" in current and whole.count('<td class="no">') == 60
         assert "&lt;b&gt;" in whole and "\u202e" not in whole and "from kitaru import" in whole
-        begin(store, "plain", "local-1", "tea")
-        assert 'id="source"' not in page(running, "/executions/local-1")
+
+
+LOCAL = """
+from kitaru import checkpoint, flow, wait
+
+@checkpoint
+def draft() -> str:
+    return "a"
+
+@checkpoint
+def send(text: str) -> str:
+    raise ValueError(text)
+
+@flow
+def letter() -> str:
+    text = draft()
+    wait(name="ok", schema=bool)
+    return send(text)
+"""
+
+
+def marked(html: str) -> list[tuple[str, str, str]]:
+    """Return the marked lines of the source: class, number and text."""
+    found = re.findall(r'<tr class="(hit|raised)".*?<td class="no">(.*?)</td><td>(.*?)</td>', html)
+    return [(kind, re.sub("<.*?>", "", no), re.sub("<.*?>", "", text)) for kind, no, text in found]
+
+
+def test_the_source_of_a_local_execution_is_recorded(tmp_path: Path) -> None:
+    file = tmp_path / "letters_of_a_test.py"
+    file.write_text(LOCAL)
+    store = open_store(f"sqlite:{tmp_path / 'kitaru.db'}")
+    client = KitaruClient(store)
+
+    def loaded() -> Any:
+        return import_file(file, "letters_of_a_test").letter
+
+    for exec_id in ("one", "two"):
+        begin(store, "letter", exec_id, module=import_file(file, "letters_of_a_test"))
+    [kept] = store.list("source/")
+    assert (store.get(kept) or b"").decode() == LOCAL
+    # The execution is continued with other lines, then replayed with others again.
+    file.write_text("# One line more.\n" + LOCAL)
+    sys.modules.pop("letters_of_a_test")
+    client.executions.input("one", True)
+    with pytest.raises(CheckpointFailed, match="ValueError: a"):
+        loaded().resume("one", store=store).wait()
+    file.write_text("# One line more.\n# And one.\n" + LOCAL)
+    sys.modules.pop("letters_of_a_test")
+    with pytest.raises(CheckpointFailed, match="ValueError: a"):
+        loaded().replay("one", start="send", store=store).wait()
+    sys.modules.pop("letters_of_a_test")
+    replayed = client.executions.list()[0]["exec_id"]
+    assert len(store.list("source/")) == 3 and len(store.list("x/one/source/")) == 1
+    with serving(store) as running:
+        shown = page(running, "/executions/one")
+        assert marked(shown) == [
+            ("raised", "11", "    raise ValueError(text) ← failed here"),
+            ("hit", "17", "    return send(text)"),
+        ]
+        # Each row with the lines that ran then.
+        assert marked(page(running, "/executions/one?row=draft"))[0][1] == "14"
+        assert marked(page(running, "/executions/one?row=ok"))[0][1] == "16"
+        assert "row=draft" not in shown.partition('id="source"')[2].partition("</section>")[0]
+        assert [no for _, no, _ in marked(page(running, f"/executions/{replayed}"))] == ["12", "18"]
+        assert marked(page(running, f"/executions/{replayed}?row=draft"))[0][1] == "14"
+    assert verify(store).findings == ()
+    store.delete(kept)
+    assert {one.key for one in verify(store).findings} == {kept}
+    source._read.clear()
+    with serving(store) as running:
+        assert "is not recorded" in page(running, "/executions/two")
+
+
+def test_a_source_is_not_recorded_that_others_must_not_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secretive.py"
+    store = open_store(f"sqlite:{tmp_path / 'kitaru.db'}")
+
+    def digest() -> str:
+        exec_id = f"e{len(KitaruClient(store).executions.list())}"
+        begin(store, "letter", exec_id, module=import_file(file, "secretive"))
+        sys.modules.pop("secretive")
+        return KitaruClient(store).executions.get(exec_id).journal.execution.source
+
+    def written(text: str) -> None:
+        file.write_text(text + LOCAL)
+
+    written('KEY = "sk-' + "q8Zr2vT0xW4nKp7LdYb3Hc" + '"\n')
+    hidden = (store.get(keys.source(digest())) or b"").decode()
+    assert hidden.startswith('KEY = "***"') and hidden.endswith(LOCAL)
+    monkeypatch.setenv("DATABASE_PASSWORD", "correct horse 7")
+    written('PASSWORD = "correct horse 7"\n')
+    hidden = (store.get(keys.source(digest())) or b"").decode()
+    assert hidden.startswith('PASSWORD = "***"')
+    written('PEM = """-----BEGIN PRIVATE KEY-----\n' + "MIIEvQIBADANBgkqh1" + '"""\n')
+    assert digest() == ""
+    written("#" * sources.MAX_BYTES)
+    assert digest() == ""
+    written("")
+    flow = import_file(file, "secretive").letter
+    written("# later")
+    flow.options(store=store, exec_id="late").run().settle(60)
+    assert KitaruClient(store).executions.get("late").journal.execution.source == ""
+    monkeypatch.setenv("KITARU_SOURCE", "off")
+    sys.modules.pop("secretive")
+    assert digest() == ""
+    local_run._running.clear()

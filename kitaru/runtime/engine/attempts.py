@@ -295,6 +295,7 @@ def failed(
             calls=tuple(running.calls),
             metadata=running.metadata,
             run=run,
+            site=call.site,
             final=broken or not policy.retries_on(error),
         )
     )

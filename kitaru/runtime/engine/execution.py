@@ -653,7 +653,7 @@ class Execution:
         """Record the question of a wait; return what is recorded."""
         if request.child:
             child_outcomes.check_own(self.journal, request)
-        place = {"position": call.position, "ordinal": call.ordinal}
+        place = {"position": call.position, "ordinal": call.ordinal, "site": call.site}
         found = evidence.recorded(self.journal, request.evidence)
         asked = replace(request, name=call.id, asked_at=now(), evidence=found, **place)
         held = self.journal.request_wait(asked)

@@ -53,12 +53,13 @@ class Changes(Struct):
 
 
 def adopt(
-    source: Journal, changes: Changes, inputs: Any = None, *, is_local: bool = False
+    source: Journal, changes: Changes, inputs: Any = None, *, is_local: bool = False, file: str = ""
 ) -> Journal:
     """Create a replay of `source`: a new execution with the records before the replay's start.
 
     `inputs` is the document of the flow's inputs, None to use the inputs of the source. `is_local`:
-    the replay runs on this machine, even if the source ran elsewhere.
+    the replay runs on this machine, even if the source ran elsewhere. `file` is the digest of the
+    flow's file with which it runs.
 
     Raises:
         NotFound: an invocation in `changes` is not in the source, or the source is being removed.
@@ -104,7 +105,7 @@ def adopt(
         cache=False,
     )
     if is_local:
-        record = replace(record, mode="local", target="", run="")
+        record = replace(record, mode="local", target="", run="", source=file)
     return Journal.adopting(source.store, record, records)
 
 

@@ -29,6 +29,7 @@ from kitaru.runtime.journal import (
     news,
     processes,
     rounds,
+    sources,
     states,
     summaries,
 )
@@ -202,6 +203,10 @@ class Journal:
         process = f"{os.uname().nodename}:{os.getpid()}"
         key = keys.code(self.exec_id, fingerprint)
         self._record_store.write(key, CodeRecord(fingerprint, now(), process, VERSION))
+
+    def note_source(self, digest: str) -> None:
+        """Record the file of this process if the process before it ran another one."""
+        sources.note_source(self.store, self.exec_id, digest, self.execution.source)
 
     def codes(self) -> list[CodeRecord]:
         """Return the other versions of code that ran the execution, in order of first use."""

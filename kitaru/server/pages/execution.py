@@ -32,7 +32,7 @@ from kitaru.server.pages.source import source
 from kitaru.server.pages.timeline import Row, timeline
 from kitaru.server.pages.values import Shown, shown
 from kitaru.view import ExecutionView
-from kitaru.wire.records import AttemptRecord, InvocationRecord, StoredValue
+from kitaru.wire.records import AttemptRecord, ErrorInfo, InvocationRecord, StoredValue
 
 router = APIRouter(include_in_schema=False)
 
@@ -136,6 +136,8 @@ def _show(
     # Without a choice of the reader, the line that runs now.
     running = next((one.id for one in execution.signs.under_way), "")
     current = running if running and not row else selected.key if selected is not None else ""
+    source_row = current.partition("/")[0]
+    error, failed_at = _error_of(execution, seen.attempts, source_row, is_chosen=bool(row))
     is_deployed = journal.execution.mode == "deployed"
     # The dispatcher of this service continues a deployed execution whose wait is answered.
     is_due = execution.status == "answered" and request.app.state.dispatcher is not None
@@ -149,7 +151,7 @@ def _show(
         inboxes=sorted({r.name.removeprefix("inbox_") for r in seen.page if r.kind == "inbox"}),
         timeline=drawn,
         source=source(
-            journal, drawn.rows, current.partition("/")[0], whole=source_lines == "all"
+            journal, drawn.rows, source_row, error, failed_at, whole=source_lines == "all"
         ),
         detail=detail,
         lines=lines[:_LINES],
@@ -165,6 +167,21 @@ def _show(
         command="" if is_deployed and is_due else _command(execution),
         runs_on=journal.execution.target or "this machine",
     )  # fmt: skip
+
+
+def _error_of(
+    execution: ExecutionView, attempts: list[AttemptRecord], row: str, *, is_chosen: bool
+) -> tuple[ErrorInfo | None, str]:
+    """Return how a row failed; and when, for a failure of the flow itself, with no chosen row."""
+    record = execution.journal.invocation(row) if row else None
+    if record is not None:
+        found = record.error
+    else:
+        found = next((one.error for one in reversed(attempts) if one.id == row), None)
+    flow_error = execution.error
+    if flow_error is not None and not flow_error.invocation and not is_chosen and not found:
+        return flow_error, execution.state_at
+    return found, ""
 
 
 def _texts(execution: ExecutionView) -> dict[str, str]:

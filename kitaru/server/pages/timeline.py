@@ -49,6 +49,7 @@ class Row:
         icon: the icon of its status, or of its kind.
         name: its foreign name. `note` is a foreign remark.
         opens: for a group, the key with which it is opened.
+        began_at: when it began, for the source that ran then.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Row:
     seconds: float | None = None
     site: str = ""
     opens: str = ""
+    began_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ class _Maker:
         """Yield the row of an invocation, then those of its model calls."""
         failed = self._attempts.get(record.id, [])
         row = Row(record.id, _icon(record), record.id, _note(record, failed), depth,
-                  site=record.site)  # fmt: skip
+                  site=record.site, began_at=record.started_at)  # fmt: skip
         row.bars = [self._bar("failed", one.started_at, one.ended_at) for one in failed]
         begin = record.started_at
         request = self._requests.get(record.id) if record.kind == "wait" else None
@@ -199,7 +201,8 @@ class _Maker:
             request = self._requests[name]
             bars = [self._bar("waits", request.asked_at, now)]
             icon = "sleeping" if request.kind == "timer" else "waiting"
-            yield self._unrecorded(name, icon, request.question, bars)
+            yield self._unrecorded(name, icon, request.question, bars,
+                                   request.site, request.asked_at)  # fmt: skip
         for id in [*running, *(id for id in self._attempts if id not in {*known, *running})]:
             attempts = self._attempts.get(id, [])
             bars = [self._bar("failed", one.started_at, one.ended_at) for one in attempts]
@@ -207,16 +210,20 @@ class _Maker:
                 one = running[id]
                 bars.append(self._bar("runs", one.began_at, now))
                 note = f"attempt {one.attempt}" if one.attempt > 1 else ""
-                yield self._unrecorded(id, "running", note, bars, one.site)
+                yield self._unrecorded(id, "running", note, bars, one.site, one.began_at)
                 continue
-            error = attempts[-1].error
-            note = f"{len(attempts)} attempts, {error.type if error is not None else ''}"
-            yield self._unrecorded(id, "failed", note, bars)
+            last = attempts[-1]
+            count = f"{len(attempts)} attempts" if len(attempts) > 1 else ""
+            notes = [count, last.error.type if last.error is not None else ""]
+            note = ", ".join(filter(None, notes))
+            yield self._unrecorded(id, "failed", note, bars, last.site, last.started_at)
 
     @staticmethod
-    def _unrecorded(id: str, icon: str, note: str, bars: list[Bar], site: str = "") -> Row:
+    def _unrecorded(
+        id: str, icon: str, note: str, bars: list[Bar], site: str, began_at: str
+    ) -> Row:
         seconds = bars[-1].end - bars[0].start
-        return Row(id, icon, id, note, bars=bars, seconds=seconds, site=site)
+        return Row(id, icon, id, note, bars=bars, seconds=seconds, site=site, began_at=began_at)
 
     def group(self, records: list[InvocationRecord]) -> Row:
         """Return one row for calls of the same name."""
