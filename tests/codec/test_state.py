@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from kitaru.runtime.codec.reach import State
+from kitaru.runtime.codec.stateless import is_stateless, stateless
 
 
 @dataclass
@@ -168,3 +170,14 @@ def test_what_libraries_keep_does_not_count() -> None:
     before = digests(retried=retried, Decoder=json.JSONDecoder)
     retried.statistics = {"attempts": 1}  # type: ignore[attr-defined]
     assert digests(retried=retried, Decoder=json.JSONDecoder) == before
+
+
+def test_a_declared_object_is_not_kept() -> None:
+    class Client: ...
+
+    client, plain = stateless(Client()), stateless([])
+    gone = weakref.ref(client)
+    assert is_stateless(client) and is_stateless(plain)
+    del client
+    assert gone() is None
+    assert not is_stateless(Client()), "the next object at its place has state"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Stores the objects themselves, so that no identity is reused.
+# The declared objects by identity. An object without weak references is kept for ever, so that no
+# other object gets its identity.
 _declared: dict[int, Any] = {}
 
 
@@ -27,7 +30,10 @@ def stateless(value: T) -> T:
         class Metrics:
             ...
     """
-    _declared[id(value)] = value
+    key = id(value)
+    _declared[key] = value
+    with suppress(TypeError):
+        _declared[key] = weakref.ref(value, lambda _: _declared.pop(key, None))
     return value
 
 
