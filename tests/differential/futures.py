@@ -27,7 +27,7 @@ class Submitted:
 
         def submit(*args: Any, **kwargs: Any) -> Future[Any]:
             args, kwargs = resolve_futures(args), resolve_futures(kwargs)
-            id = f"call {len(self.outcomes)}"
+            id = self._id("call")
             try:
                 self.outcomes[id] = codec.encode(at_once(call(*args, **kwargs))), None
             except Exception as error:
@@ -36,7 +36,8 @@ class Submitted:
             return self.future(id)
 
         def promise(*args: Any, **kwargs: Any) -> Future[Any]:
-            id = f"call {len(self.outcomes)}"
+            # Only steps have promises, so they have numbers of their own.
+            id = self._id("promise")
             self.outcomes[id] = None, None
             made = call(*args, **kwargs)
             self.promised[id] = lambda: made
@@ -49,6 +50,9 @@ class Submitted:
             return Futures(tuple(submit(*a, **common) for a in itertools.product(*iterables)))
 
         return {"submit": submit, "map": map, "product": product, "promise": promise}
+
+    def _id(self, kind: str) -> str:
+        return f"{kind} {sum(id.startswith(kind) for id in self.outcomes)}"
 
     def future(self, id: str) -> Future[Any]:
         """Return the future of a call, as a process does that did not submit it."""

@@ -66,7 +66,7 @@ def _server(oracle: str, interpreter: Path) -> _Server:
     forks.pids.append(process.pid)
     assert process.stdin is not None
     # The server ends when its standard input closes, however this process ends.
-    atexit.register(os.remove, output)
+    atexit.register(Path(output).unlink, missing_ok=True)
     atexit.register(process.wait)
     atexit.register(process.stdin.close)
     answers = os.fdopen(reading)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,10 @@ def others(folder: Path) -> Iterator[tuple[str, Job]]:
     made = made.replace(options=options, schedule=daily)
     write(folder / "schedule.py", made)
     yield "schedule", Job(folder / "schedule.py", {})
+    ago = datetime.now(UTC) - timedelta(minutes=2)
+    recent = PlannedSchedule(f"{ago.minute} {ago.hour} * * *", "UTC", "queue", "last", "target")
+    write(folder / "recent.py", made.replace(schedule=recent))
+    yield "recent", Job(folder / "recent.py", {})
     options = {
         "image_pull_secrets": "registry",
         "node_selector": "pool=gpu",
@@ -141,6 +146,11 @@ def test_airflow_takes_a_schedule_and_a_pool(said: dict[str, Said]) -> None:
         "starts_in_the_past": False,
         "ticks": ["2026-10-25T01:00:00+00:00", "2026-10-26T01:00:00+00:00"],
     }
+
+
+def test_a_new_schedule_starts_nothing_at_once(said: dict[str, Said]) -> None:
+    _, answer = said["others"]["recent"]
+    assert answer["problems"] == [] and answer["schedule"]["starts_in_the_past"] is False
 
 
 def test_airflow_takes_the_settings_of_pods(said: dict[str, Said]) -> None:
