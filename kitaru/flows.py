@@ -157,6 +157,11 @@ def flow(
             Expression Language, such as `data.amount > 100`. It needs the extra `events`.
         cancel_on: events that cancel executions of a deployed version that have not ended: names,
             or `kitaru.on_event(…)`, which selects executions by their inputs, or several.
+        on_failure: a deployed flow, `FLOW`, `FLOW@TAG` or `FLOW@vN`, that starts when an execution
+            of this flow fails, once this flow is deployed too. Its inputs are those that an event
+            gives: `exec_id`, `flow`, `error`, or the whole `event`. A dispatcher starts it.
+        on_waiting: the same when an execution asks a question, with the inputs `exec_id`, `flow`,
+            `wait`, `question` and `deadline`.
 
     Raises:
         UsageError: the function is a generator, or an option is wrong.

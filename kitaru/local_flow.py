@@ -90,6 +90,8 @@ class FlowOptions(TypedDict, total=False):
     on: str | Sequence[str] | None
     where: str | None
     cancel_on: str | EventPattern | Sequence[str | EventPattern] | None
+    on_failure: str | None
+    on_waiting: str | None
 
 
 class RunOptions(TypedDict, total=False):
@@ -154,6 +156,8 @@ class LocalFlow(Explaining, Generic[P, R_co]):
         on: str | Sequence[str] | None = None,
         where: str | None = None,
         cancel_on: str | EventPattern | Sequence[str | EventPattern] | None = None,
+        on_failure: str | None = None,
+        on_waiting: str | None = None,
     ) -> None:
         _check_function(function)
         update_wrapper(self, function)
@@ -170,11 +174,12 @@ class LocalFlow(Explaining, Generic[P, R_co]):
             from kitaru.wire.flow_limits import flow_limits
 
             self.limits = flow_limits(concurrency, rate_limit, priority)
-        if (on, where, cancel_on) != (None, None, None):
+        events = on, where, cancel_on, on_failure, on_waiting
+        if any(one is not None for one in events):
             from kitaru.wire.flow_events import flow_events
 
             # The compiler reads them. An execution of this process does not depend on them.
-            flow_events(on, where, cancel_on)
+            flow_events(*events)
         self.name = check_name("flow", name or function.__name__)
         self.cache = cache
         self.policy = policy("@flow", retries, retry_delay, backoff, retry_on)

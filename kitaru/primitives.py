@@ -24,7 +24,7 @@ from kitaru.runtime.journal.journal import TAG, Journal
 from kitaru.runtime.schema.types import askable_schema, from_json
 from kitaru.runtime.telemetry.beats import Progress
 from kitaru.wire import canonical, expressions, ids, times
-from kitaru.wire.events import check_event_name, check_match
+from kitaru.wire.events import check_match, check_sent_name
 from kitaru.wire.names import check_name
 from kitaru.wire.records import WaitRequest
 from kitaru.wire.redaction import redacted
@@ -200,7 +200,7 @@ def event_request(
         raise UsageError(f"{what}: where={where!r} is not a string.")
     wait = check_name("wait", name or "event")
     asked = {
-        "name": check_event_name(event),
+        "name": check_sent_name(event),
         "match": check_match(f"{what}: match", match or {}),
         "where": where or "",
         "since": "" if since is None else moment_since(f"{what}: since", since),

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from kitaru.errors import KitaruError
 from kitaru.ops.advance import Advanced, Means, close_lost, current_round, move
 from kitaru.ops.events import Matching, settle
+from kitaru.ops.execution_events import ExecutionEvents
 from kitaru.ops.notifications import Sent, notify_of
 from kitaru.ops.schedules import fire
 from kitaru.ops.submit import run_has_ended
@@ -208,6 +209,7 @@ class Dispatcher:
         self._children = _Children(self.processes)
         self._patience = _Patience(_PATIENCE_SECONDS)
         self._matching = Matching()
+        self._executions = ExecutionEvents(self.store)
         self._notifier = notify_of(self.store, self.notified)
 
     def run(self) -> None:
@@ -297,6 +299,7 @@ class Dispatcher:
             self._reconcile()
             self._match()
             self._reconciled = time.monotonic()
+        self._announce()
         listed = _until_now(self.store.list(keys.DUE, limit=_AT_ONCE))
         listed += self._admitted()
         # An execution may have hints of several moments.
@@ -366,6 +369,13 @@ class Dispatcher:
         except KitaruError as error:
             self._try_later(keys.OF_EVENTS)
             return Moved("", error=error)
+
+    def _announce(self) -> None:
+        """Send the events of executions that have failed, or that ask."""
+        try:
+            self._executions.look()
+        except KitaruError as error:
+            self.report(Moved("", error=error))
 
     def _match(self) -> None:
         """Compare the waits for events with the log again."""

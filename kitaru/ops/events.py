@@ -36,6 +36,7 @@ from kitaru.wire.actors import actor
 from kitaru.wire.events import (
     check_event_id,
     check_event_name,
+    check_sent_name,
     event_digest,
     match_digest,
     values_at,
@@ -122,19 +123,26 @@ def send_event(
         send_event(store, "invoice.created", {"amount": 120}, id="inv-7")
     """
     id = check_event_id(secrets.token_hex(12) if id is None else id)
-    digest = event_digest(check_event_name(name), id)
-    made = EventRecord(name, id, checked(data), now(), actor())
     records = RecordStore(store)
-    held = records.read(EventRecord, keys.event(digest))
-    if held is None:
-        # Before the event: if this process dies after it, a dispatcher finds the hint.
-        create_or_read(store, keys.due_event(digest), now().encode("ascii"))
-        held = records.write(keys.event(digest), made)
+    held = store_event(
+        records, EventRecord(check_sent_name(name), id, checked(data), now(), actor())
+    )
     if delivers:
         # The event is stored. A dispatcher does the rest if this process cannot.
         with suppress(KitaruError):
             settle(store)
     return _shown(records, held)
+
+
+def store_event(records: RecordStore, made: EventRecord) -> EventRecord:
+    """Store an event, unless one with its name and id is stored; return the stored event."""
+    store, digest = records.store, event_digest(made.name, made.id)
+    held = records.read(EventRecord, keys.event(digest))
+    if held is None:
+        # Before the event: if this process dies after it, a dispatcher finds the hint.
+        create_or_read(store, keys.due_event(digest), now().encode("ascii"))
+        held = records.write(keys.event(digest), made)
+    return held
 
 
 def get_event(store: Store, name: str, id: str) -> Event:
@@ -281,8 +289,7 @@ def _deliver(
     for event in log.read_events(records, [digest for digest, _ in entry.events]):
         for flow, trigger in triggers.items():
             try:
-                started = start_by_event(records, event, flow, trigger)
-                done += [started] if started is not None else []
+                done += start_by_event(records, event, flow, trigger)
             except KitaruError as error:
                 failures.append(error)
         if event.name not in shapes:

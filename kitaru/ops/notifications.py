@@ -14,7 +14,8 @@ settings that wants it, and deletes the hint when all are at their end. It may b
   The receiver may get the message twice, with the same id.
 - What is not true any more is not sent: the wait was answered, or the failed execution continues.
 
-A dispatcher without channels leaves the hints to those that have some.
+A dispatcher without channels leaves the hints to those that have some. Before one with channels
+deletes a hint, it sends the event that flows want; see `kitaru.ops.execution_events`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from kitaru.errors import EnvironmentFailure, KitaruError, NotFound, UsageError
 from kitaru.ops import channels as configured
 from kitaru.ops.answer_links import link_for, link_key
 from kitaru.ops.channels import Channel, ChannelInfo, Refused
+from kitaru.ops.execution_events import ExecutionEvents
 from kitaru.ops.messages import Event, Message, shown, shown_line
 from kitaru.runtime.executions.invocation_ref import execution_id
 from kitaru.runtime.journal import launches, rounds
@@ -130,6 +132,7 @@ class Notifier:
     report: Callable[[Sent], object] = lambda sent: None
     claim_seconds: float = _CLAIM_SECONDS
     _records: RecordStore = field(init=False)
+    _events: ExecutionEvents = field(init=False)
     # By hint and channel: when to look again, on this process's clock.
     _later: dict[tuple[str, str], float] = field(default_factory=dict)
     # By channel: until when it accepts nothing, and the pause that led there.
@@ -137,11 +140,14 @@ class Notifier:
 
     def __post_init__(self) -> None:
         self._records = RecordStore(self.store)
+        self._events = ExecutionEvents(self.store)
 
     def look(self) -> int:
         """Send what is due, once; return the number of tries. Never raises KitaruError."""
         try:
             listed = self.store.list(keys.NEWS, limit=_MOST) if self.channels else []
+            # After the list: what is wanted by then is sent before a hint is deleted.
+            self._events.refresh()
         except KitaruError as error:
             self.report(Sent("", "", "", "failed", error.message))
             return 0
@@ -165,8 +171,18 @@ class Notifier:
         for news in found:
             wanting = self._wanting(news)
             if all(self._later.get((news.key, one.name)) == _NEVER for one in wanting):
-                rounds.drop(self.store, news.key)
+                try:
+                    self._drop(news.key)
+                except KitaruError as error:
+                    for channel in self.channels:
+                        self._later[news.key, channel.name] = time.monotonic() + _FIRST_PAUSE
+                    self.report(Sent(news.exec_id, "", "", "failed", error.message))
         return sum(tried)
+
+    def _drop(self, key: str) -> None:
+        """Delete a hint, after its event was sent to the flows that want it."""
+        self._events.send(key)
+        rounds.drop(self.store, key)
 
     def _is_ready(self, key: str) -> bool:
         moment = time.monotonic()
@@ -186,7 +202,7 @@ class Notifier:
         if isinstance(found, News):
             return found
         if found == "over":
-            rounds.drop(self.store, key)
+            self._drop(key)
         else:
             # Its writer is about to write the record, or was killed before.
             self._wait(key, _FIRST_PAUSE)

@@ -11,6 +11,10 @@ however often and by whom. A move of the tag `default` appends an entry without 
 A start is done once: the id of the execution is that of flow and event. After the launch, the note
 of the effect says that it was done, also when the execution was removed.
 
+An execution that fails or asks is an event, too, if a flow declares what it starts; see
+`kitaru.ops.execution_events`. `on_failure` and `on_waiting` of its flow name a flow and a tag,
+which the launch resolves.
+
 Events cancel an execution from the entry `from` on, which was free when the execution was started.
 As for a wait, all who compute the first event that fits find the same.
 """
@@ -27,7 +31,7 @@ from kitaru.errors import EnvironmentFailure, InputError, NotFound, RecordCorrup
 from kitaru.ops.cancel import cancel_execution
 from kitaru.ops.event_log import append
 from kitaru.ops.submit import plan_of
-from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployments
+from kitaru.runtime.executions.deployments import DEFAULT_TAG, Deployment, Deployments, parse
 from kitaru.runtime.journal import events as log
 from kitaru.runtime.journal import launches, rounds
 from kitaru.runtime.journal.blobs import create_or_read
@@ -37,13 +41,15 @@ from kitaru.runtime.journal.subscriptions import cancel_hints, newest_entry
 from kitaru.wire import canonical, expressions, keys
 from kitaru.wire.actors import acting_as, actor
 from kitaru.wire.events import event_digest
-from kitaru.wire.flow_events import FlowEvents, recorded_cancels, started_inputs
+from kitaru.wire.flow_events import HANDLERS, FlowEvents, recorded_cancels, started_inputs
 from kitaru.wire.ids import triggered_execution_id
 from kitaru.wire.records import EventEffect, EventEntry, EventRecord, LaunchRecord
-from kitaru.wire.times import now
+from kitaru.wire.times import later, now
 
 if TYPE_CHECKING:
     from kitaru.stores.base import Store
+
+_BEFORE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +124,13 @@ def declare_events(store: Store, flow: str) -> None:
     while True:
         version = Deployments(store).get(f"{flow}@{DEFAULT_TAG}")
         events = plan_of(store, version).events
-        wanted = {"version": version.number, **events} if events else None
         head = newest_entry(records)
         held = triggers_of(records, head)
+        wanted = {"version": version.number, **events} if events else None
+        if wanted is not None and is_about_executions(wanted):
+            # What happened long before is no news. Clocks may differ by minutes.
+            since = held.get(flow, {}).get("since")
+            wanted["since"] = since or later(now(), -_BEFORE_SECONDS)
         if held.get(flow) != wanted:
             others = {name: one for name, one in held.items() if name != flow}
             made = others if wanted is None else {**others, flow: wanted}
@@ -131,50 +141,74 @@ def declare_events(store: Store, flow: str) -> None:
             return
 
 
+def is_about_executions(trigger: Mapping[str, Any]) -> bool:
+    """Return whether a flow declares what an execution starts that fails or asks."""
+    return any(trigger.get(option) or name in trigger["on"] for option, name in HANDLERS.items())
+
+
 def start_by_event(
     records: RecordStore, event: EventRecord, flow: str, trigger: Mapping[str, Any]
-) -> Delivery | None:
-    """Start the execution of a flow that an event starts, once; None if that was done before.
+) -> list[Delivery]:
+    """Start what an event starts by what a flow declares, once; return what was not done before.
 
     Raises:
         EnvironmentFailure: the library for conditions is missing, or the store failed.
     """
+    found = list[Delivery | None]()
+    for option, name in HANDLERS.items():
+        # The event is one of an execution of the flow that declares it.
+        if event.name == name and trigger.get(option) and event.data["flow"] == flow:
+            handler, wanted = parse(trigger[option])
+            tag = wanted if isinstance(wanted, str) else ""
+            found.append(_start(records, event, handler, trigger[option], tag))
+    is_true = event.name in trigger["on"] and (
+        not trigger["where"] or expressions.is_true(trigger["where"], log.as_context(event))
+    )
+    if is_true:
+        version = f"{flow}@v{trigger['version']}"
+        found.append(_start(records, event, flow, version, DEFAULT_TAG))
+    return [one for one in found if one is not None]
+
+
+def _start(
+    records: RecordStore, event: EventRecord, flow: str, version: str, tag: str
+) -> Delivery | None:
     store, digest = records.store, event_digest(event.name, event.id)
-    if event.name not in trigger["on"]:
-        return None
-    if trigger["where"] and not expressions.is_true(trigger["where"], log.as_context(event)):
-        return None
     exec_id = triggered_execution_id(flow, digest)
     note = keys.event_effect(digest, exec_id, "start")
     if store.get(note) is not None:
         return None
-    number, kind, why = trigger["version"], "start", ""
+    number, kind, why = 0, "start", ""
     try:
-        launch = launch_of(store, event, flow, number)
-        # It has been removed by `kitaru store gc` meanwhile: then it has run.
-        with suppress(StateError):
-            launches.record_launch(store, exec_id, launch)
+        # Another process may have started it, from the version that had the tag then.
+        launch = launches.recall(store, exec_id)
+        if launch is None:
+            deployed = Deployments(store).get(version)
+            number = deployed.number
+            launch = launch_of(store, event, deployed, tag)
+            # It has been removed by `kitaru store gc` meanwhile: then it has run.
+            with suppress(StateError):
+                launch = launches.record_launch(store, exec_id, launch)
+        number = launch.deployment
     except (InputError, NotFound) as error:
-        # It is the same whenever it is tried: the version and the event do not change.
+        # For a version, it is the same whenever it is tried. A tag that does not exist is late.
         kind, why = "refuse", error.message
     records.write(note, EventEffect(kind, exec_id, flow, now(), number, why))  # type: ignore[arg-type]
     return Delivery(event.name, event.id, exec_id, kind=kind, flow=flow, why=why)
 
 
-def launch_of(store: Store, event: EventRecord, flow: str, number: int) -> LaunchRecord:
+def launch_of(store: Store, event: EventRecord, version: Deployment, tag: str) -> LaunchRecord:
     """Return what the execution is started from that an event starts.
 
-    Raises:
-        InputError: the event's data does not fit the inputs of the version.
-        NotFound: there is no such version.
+    Raises InputError if the event's data does not fit the inputs of the version.
     """
     from kitaru_targets.common import parameters
 
-    plan = plan_of(store, Deployments(store).get(f"{flow}@v{number}"))
+    plan = plan_of(store, version)
     inputs = started_inputs(plan.parameters, log.as_context(event), event.data)
     parameters.values(plan, inputs)
     return LaunchRecord(
-        flow, inputs, number, tag=DEFAULT_TAG, event=f"{event.name}/{event.id}",
+        version.flow, inputs, version.number, tag=tag, event=f"{event.name}/{event.id}",
         cancel_on=recorded_cancels(plan.events, plan.parameters, inputs),
     )  # fmt: skip
 

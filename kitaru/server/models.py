@@ -756,6 +756,8 @@ class EventTrigger(Document):
     on: list[str] = Field(description="Names of the events that start it.")
     where: str = Field(description="A condition on these events, else empty.")
     cancel_on: list[CancelPattern]
+    on_failure: str = Field(description="The flow that a failed execution starts, else empty.")
+    on_waiting: str = Field(description="The flow that a question starts, else empty.")
 
 
 class EventTriggers(Document):

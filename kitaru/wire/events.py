@@ -13,6 +13,11 @@ from kitaru.wire.limits import MAX_EVENT_ID_CHARACTERS, MAX_NAME_CHARACTERS
 
 _NAME = re.compile(rf"[A-Za-z_][A-Za-z0-9_.:-]{{0,{MAX_NAME_CHARACTERS - 1}}}", re.ASCII)
 _DIGEST = 32
+FAILED = "kitaru.execution.failed"
+"""The event that an execution has failed."""
+WAITING = "kitaru.execution.waiting"
+"""The event that an execution asks a question."""
+_RESERVED = "kitaru."
 _MOST_PATHS = 10
 
 
@@ -32,6 +37,21 @@ def check_event_name(name: Any) -> str:
         help="Use a letter or underscore, then letters, digits, and _ . : -, at most "
         f"{MAX_NAME_CHARACTERS} characters, such as invoice.created",
     )
+
+
+def check_sent_name(name: Any) -> str:
+    """Return `name` if it is the name of an event that users send, as `check_event_name` does.
+
+    Raises:
+        UsageError: it is not valid, or begins with `kitaru.`
+    """
+    if check_event_name(name).startswith(_RESERVED):
+        raise UsageError(
+            f"{name} is an event of Kitaru.",
+            help=f"Only @flow(on=…) may name it. Names that begin with {_RESERVED} are reserved: "
+            "use another one, such as invoice.created",
+        )
+    return str(name)
 
 
 def check_event_id(id: Any) -> str:

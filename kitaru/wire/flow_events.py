@@ -8,6 +8,9 @@
 
 An event that starts an execution gives it its inputs: the input `event` is the whole event, and
 every other input is the field of the same name of its data.
+
+`on_failure` and `on_waiting` are the same from the other side: the events `kitaru.execution.failed`
+and `kitaru.execution.waiting` of executions of this flow start the flow that they name.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from typing import Any
 
 from kitaru.errors import UsageError
 from kitaru.wire import expressions
-from kitaru.wire.events import check_event_name, is_value
+from kitaru.wire.events import FAILED, WAITING, check_sent_name, is_value
 from kitaru.wire.flow_limits import at_path, check_path
+from kitaru.wire.names import check_name
 from kitaru.wire.plan import Parameter
 from kitaru.wire.structs import Struct, fields_of
 
@@ -26,6 +30,8 @@ EVENT = "event"
 """The name of the input that is the whole event."""
 INPUT = "input"
 """The variable of the inputs in a condition of `cancel_on`."""
+HANDLERS = {"on_failure": FAILED, "on_waiting": WAITING}
+"""The options of `@flow` that name a flow, each with the event that starts it."""
 _MOST = 20
 _MOST_PATHS = 10
 
@@ -51,22 +57,30 @@ class EventPattern(Struct):
 
 
 class FlowEvents(Struct):
-    """What starts a flow: events of the names `on` for which `where` is true; what cancels it."""
+    """What starts a flow: events of the names `on` for which `where` is true; what cancels it.
+
+    `on_failure` and `on_waiting` are the flows that start when one of its executions fails, or asks
+    a question: `FLOW`, `FLOW@TAG` or `FLOW@vN`, empty for none.
+    """
 
     on: tuple[str, ...] = ()
     where: str = ""
     cancel_on: tuple[EventPattern, ...] = ()
+    on_failure: str = ""
+    on_waiting: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return this as JSON."""
         cancels = [fields_of(one) for one in self.cancel_on]
-        return {"on": list(self.on), "where": self.where, "cancel_on": cancels}
+        return {**fields_of(self), "on": list(self.on), "cancel_on": cancels}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> FlowEvents:
         """Return what a document of `to_json` says."""
         cancels = tuple(EventPattern(**one) for one in data["cancel_on"])
-        return FlowEvents(tuple(data["on"]), data["where"], cancels)
+        # Plans of earlier releases name no such flows.
+        named = {name: data[name] for name in HANDLERS if name in data}
+        return FlowEvents(tuple(data["on"]), data["where"], cancels, **named)
 
 
 def on_event(
@@ -90,7 +104,7 @@ def on_event(
         @flow(cancel_on=kitaru.on_event("order.cancelled", match={"order.id": "input.order"}))
         def ship(order: int) -> None: ...
     """
-    check_event_name(name)
+    check_sent_name(name)
     found = dict(match) if isinstance(match, Mapping) else {} if match is None else None
     if found is None or len(found) > _MOST_PATHS or not all(isinstance(one, str) for one in found):
         raise UsageError(
@@ -103,12 +117,16 @@ def on_event(
     return EventPattern(name, found, _condition(where, (*expressions.VARIABLES, INPUT)))
 
 
-def flow_events(on: Any, where: Any, cancel_on: Any) -> FlowEvents | None:
+def flow_events(
+    on: Any, where: Any, cancel_on: Any, on_failure: Any = None, on_waiting: Any = None
+) -> FlowEvents | None:
     """Return what the options of `@flow` say about events; None if they say nothing.
 
     Raises UsageError if an option is not valid.
     """
-    names = tuple(map(check_event_name, _listed("on", on)))
+    names = tuple(
+        one if one in HANDLERS.values() else check_sent_name(one) for one in _listed("on", on)
+    )
     cancels = tuple(
         one if isinstance(one, EventPattern) else on_event(one)
         for one in _listed("cancel_on", cancel_on)
@@ -119,7 +137,15 @@ def flow_events(on: Any, where: Any, cancel_on: Any) -> FlowEvents | None:
             help='Add the names of events, such as on="invoice.created".',
         )
     condition = _condition(where, expressions.VARIABLES)
-    return FlowEvents(names, condition, cancels) if names or cancels else None
+    handlers = [
+        "" if one is None else _flow_name(option, one)
+        for option, one in (("on_failure", on_failure), ("on_waiting", on_waiting))
+    ]
+    return (
+        FlowEvents(names, condition, cancels, *handlers)
+        if names or cancels or any(handlers)
+        else None
+    )
 
 
 def recorded_cancels(
@@ -176,6 +202,19 @@ def _condition(where: Any, variables: tuple[str, ...]) -> str:
     if not isinstance(where, str) or not where.strip():
         raise UsageError(f"where={where!r} is not an expression.")
     return where
+
+
+def _flow_name(option: str, given: Any) -> str:
+    if not isinstance(given, str):
+        raise UsageError(
+            f"{option}={given!r} is not the name of a flow.",
+            help=f'Use the name of a deployed flow, such as {option}="notify" or "notify@stable".',
+        )
+    flow, at, version = given.partition("@")
+    check_name("flow", flow)
+    if at:
+        check_name("tag", version)
+    return given
 
 
 def _listed(option: str, given: Any) -> list[Any]:

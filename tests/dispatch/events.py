@@ -1,35 +1,42 @@
-"""Events in virtual time: senders, sequencers, waiters, kills, late writes and old lists."""
+"""Events in virtual time: senders, sequencers, waiters, kills, late writes and old lists.
+
+Some executions fail, which starts another flow, while a dispatcher with channels deletes the hints.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from kitaru.errors import EnvironmentFailure
+from kitaru.errors import EnvironmentFailure, KitaruError
 from kitaru.ops import events as ops
-from kitaru.ops import triggers
-from kitaru.runtime.journal import events, subscriptions
+from kitaru.ops import notifications, triggers
+from kitaru.runtime.journal import events, rounds, subscriptions
+from kitaru.runtime.journal.journal import Journal
 from kitaru.runtime.journal.launches import recall
 from kitaru.runtime.journal.record_store import RecordStore
 from kitaru.runtime.journal.subscriptions import newest_entry
 from kitaru.wire import keys
-from kitaru.wire.events import event_digest
+from kitaru.wire.events import FAILED, event_digest
 from kitaru.wire.ids import triggered_execution_id
 from kitaru.wire.plan import Parameter
 from kitaru.wire.records import (
     EndRecord,
+    ErrorInfo,
     EventEntry,
     EventRecord,
     LaunchRecord,
+    StateRecord,
     WaitAnswer,
     WaitRequest,
 )
+from kitaru.wire.structs import replace
 from kitaru.wire.times import later, now
-from tests.dispatch.world import EXPIRED, Report, Violation, World, simulate
+from tests.dispatch.world import EXPIRED, Report, Violation, World, execution, simulate
 from tests.simulation import service
 from tests.simulation.service import opened
 
@@ -39,6 +46,9 @@ _NAME, _ALL = "thing.happened", "everybody.hears"
 # Events that start executions of a flow, and that cancel them.
 _STARTS, _GONE = "thing.wanted", "thing.gone"
 _FLOW = "wanted"
+# The flow that starts when an execution of that flow fails, and executions that fail.
+_HANDLER = "tell"
+_FAILING = ("f0", "f1", "f2")
 # When an event comes that cancels: before the start, after it, or about then.
 _MOMENTS = ("before", "after", "about")
 
@@ -72,6 +82,9 @@ class EventWorld(World):
                 self._persist(lambda id=id, wanted=is_wanted: self.want(id, wanted))  # type: ignore[misc]
         for exec_id in self.moments:
             self._persist(lambda exec_id=exec_id: self.forget(exec_id))  # type: ignore[misc]
+        for exec_id in _FAILING:
+            self._persist(lambda exec_id=exec_id: self.fail(exec_id))  # type: ignore[misc]
+        self.forever(self.notify)
         super().play()
 
     def deploy(self) -> None:
@@ -95,6 +108,33 @@ class EventWorld(World):
             self._until(lambda: store.get(keys.launch(exec_id)) is not None)
         self.run.block(self.chance.uniform(0.0, 60.0))
         self._sent(_GONE, exec_id, {"id": exec_id})
+
+    def fail(self, exec_id: str) -> None:
+        """Fail, as an execution of the flow that events start does, after its deployment."""
+        store = opened(self.service)
+        self._until(lambda: newest_entry(RecordStore(store)) is not None)
+        self.run.block(self.chance.uniform(0.0, 120.0))
+
+        def has_failed() -> bool:
+            made = replace(execution(exec_id, "", "", None), flow=_FLOW)
+            Journal.create(store, made).set_state("failed", ErrorInfo("E", "no"))
+            return True
+
+        self._until(has_failed)
+
+    def notify(self) -> None:
+        """Delete hints of failures, as a dispatcher does whose channels have accepted them."""
+        store = opened(self.service)
+        found = notifications.Notifier(store, ())
+        while True:
+            with suppress(KitaruError):
+                listed = store.list(keys.NEWS)
+                found._events.refresh()
+                for key in listed:
+                    exec_id, _, _, subject = keys.news_parts(key)
+                    if store.get(keys.state(exec_id, int(subject))) is not None:
+                        found._drop(key)
+            self.run.block(self.chance.uniform(2.0, 20.0))
 
     def _sent(self, name: str, id: str, data: Any) -> None:
         store, delivers = opened(self.service), self.chance.random() < 0.3
@@ -128,19 +168,22 @@ class EventWorld(World):
         ends = {self._of("after"), self._of("about")}
         return super()._may_be_cancelled() | ends
 
-    def plan(self, number: int) -> Any:
-        """Return the plan of a version of the flow that events start."""
-        events = {"on": [_STARTS], "where": "data.wanted", "cancel_on": []}
+    def plan(self, version: Any) -> Any:
+        """Return the plan of a version of the flow that events start, or of the handler."""
+        if version.flow == _HANDLER:
+            failed = Parameter("exec_id", "positional_or_keyword", "str", "str", True, False)
+            return SimpleNamespace(events={}, parameters=(failed,))
+        events = {"on": [_STARTS], "where": "data.wanted", "cancel_on": [], "on_failure": _HANDLER}
         place = Parameter("place", "positional_or_keyword", "str", "str", True, False)
-        return SimpleNamespace(events={**events, "number": number}, parameters=(place,))
+        return SimpleNamespace(events={**events, "number": version.number}, parameters=(place,))
 
     def deployments(self) -> Any:
         """Return the deployed versions: the tag `default` points to the newest."""
 
         def get(name: str) -> Any:
-            _, _, wanted = name.partition("@")
-            number = self.version if wanted == "default" else int(wanted[1:])
-            return SimpleNamespace(number=number, flow=_FLOW)
+            flow, _, wanted = name.partition("@")
+            number = self.version if wanted in ("", "default") else int(wanted[1:])
+            return SimpleNamespace(number=number, flow=flow)
 
         return SimpleNamespace(get=get)
 
@@ -186,7 +229,23 @@ class EventWorld(World):
             if not (one.startswith(keys.due_events()) and not self._is_known(one))
         ]
         left += [one for one in self._order() if stored.get(keys.event(one)) is None]
-        return left + [one for one in self._started() if stored.get(keys.end(one)) is None]
+        started = [*self._started(), *self._handlers().values()]
+        left += [one for one in started if stored.get(keys.end(one)) is None]
+        return left + [one for one in _FAILING if not self._failures(one)]
+
+    def _failures(self, exec_id: str) -> list[StateRecord]:
+        records = RecordStore(self.service.objects)
+        found = records.read_all(StateRecord, self.service.objects.list(keys.states(exec_id)))
+        return [one for one in found if one.status == "failed"]
+
+    def _handlers(self) -> dict[str, str]:
+        """Return the execution that each failure starts, by the failure."""
+        ids = {
+            f"{exec_id}/f-{state.number:08d}"
+            for exec_id in _FAILING
+            for state in self._failures(exec_id)
+        }
+        return {id: triggered_execution_id(_HANDLER, event_digest(FAILED, id)) for id in ids}
 
     def _started(self) -> list[str]:
         """Return the executions of the flow that events start."""
@@ -221,6 +280,7 @@ class EventWorld(World):
             for wait in (f"w{one}" for one in range(number if self._has_completed(exec_id) else 0)):
                 self._check_wait(records, exec_id, wait)
         self._check_starts(records)
+        self._check_handlers()
         for exec_id, moment in self.moments.items():
             self._check_cancel(records, exec_id, moment)
         super().check()
@@ -247,6 +307,19 @@ class EventWorld(World):
         }
         if found != wanted:
             raise Violation(f"events started {found}, not {wanted}")
+
+    def _check_handlers(self) -> None:
+        """Raise Violation unless each failure started one execution of the handler."""
+        wanted = {one: {"exec_id": id.partition("/")[0]} for id, one in self._handlers().items()}
+        places = [key.split("/")[1] for key in self.service.objects.list("x/")]
+        launched = {one: recall(self.service.objects, one) for one in places}
+        found = {
+            one: launch.inputs
+            for one, launch in launched.items()
+            if launch is not None and launch.flow == _HANDLER
+        }
+        if found != wanted:
+            raise Violation(f"failures started {found}, not {wanted}")
 
     def _check_cancel(self, records: RecordStore, exec_id: str, moment: str) -> None:
         launch = recall(self.service.objects, exec_id)
@@ -292,6 +365,11 @@ MUTANTS: dict[str, Callable[[], list[AbstractContextManager[object]]]] = {
         patch.object(triggers.keys, "event_effect", lambda *_: f"other/{next(_numbers)}"),
     ],
     "events cancel from the first one": lambda: [patch.object(events, "_from", lambda launch: 1)],
+    "a hint is deleted before its event": lambda: [
+        patch.object(
+            notifications.Notifier, "_drop", lambda self, key: rounds.drop(self.store, key)
+        )
+    ],
     "a start subscribes to nothing": lambda: [
         patch.object(subscriptions, "subscribe_cancels", lambda store, exec_id, launch: None)
     ],
@@ -318,6 +396,6 @@ def play(
     with (
         patch.object(service, "_may_be_old", may_be_old),
         patch.object(triggers, "Deployments", lambda store: worlds[0].deployments()),
-        patch.object(triggers, "plan_of", lambda store, version: worlds[0].plan(version.number)),
+        patch.object(triggers, "plan_of", lambda store, version: worlds[0].plan(version)),
     ):
         return simulate(seed, wrong=wrong, make=make, **more)

@@ -427,7 +427,7 @@ class World:
                 return
             launch = launches.recall(store, exec_id)
             parent = launch.parent if launch is not None else ""
-            journal = Journal.create(store, _execution(exec_id, run.id, parent, limits))
+            journal = Journal.create(store, execution(exec_id, run.id, parent, limits))
             if journal.end() is not None:
                 return
             if place.status == "parked":
@@ -611,9 +611,10 @@ class World:
         return sum(number - 1 for number in names.values())
 
 
-def _execution(
+def execution(
     exec_id: str, run: str, parent: str, limits: ExecutionLimits | None
 ) -> ExecutionRecord:
+    """Return the record of a deployed execution."""
     nothing = StoredValue({}, digest="sha256:0")
     place = (exec_id, "flow", "flow", "flow.py", "deployed", nothing, "", now())
     recorded = {} if limits is None else limits.to_json()

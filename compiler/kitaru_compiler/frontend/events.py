@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from kitaru.errors import UsageError
 from kitaru.wire.expressions import VARIABLES, check_expression, members
-from kitaru.wire.flow_events import EVENT, INPUT, FlowEvents, flow_events, on_event
+from kitaru.wire.flow_events import EVENT, HANDLERS, INPUT, FlowEvents, flow_events, on_event
 from kitaru_compiler.frontend.flows import NATIVE_TYPES, FlowDefinition, parameters
 from kitaru_compiler.frontend.limits import check_inputs
 from kitaru_compiler.frontend.names import Names
 from kitaru_compiler.frontend.written import located, written_options
 
-_OPTIONS = ("on", "where", "cancel_on")
+_OPTIONS = ("on", "where", "cancel_on", *HANDLERS)
 
 
 def events_of(flow: FlowDefinition, names: Names) -> FlowEvents | None:
-    """Return the events that start a flow and cancel its executions, None if it names none.
+    """Return what a flow declares about events, None if it declares nothing.
 
     Raises:
         UsageError: with the place: an option is not written out or not valid, a path or a condition

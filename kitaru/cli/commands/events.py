@@ -113,6 +113,8 @@ def trigger_rows(trigger: Trigger) -> list[tuple[str, str]]:
     return [
         *(("starts on", f"{name}{where}") for name in found.on),
         *(("cancelled on", str(one)) for one in found.cancel_on),
+        *([("on failure", f"starts {found.on_failure}")] if found.on_failure else []),
+        *([("on waiting", f"starts {found.on_waiting}")] if found.on_waiting else []),
     ]
 
 

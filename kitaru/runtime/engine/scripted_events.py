@@ -9,7 +9,7 @@ from kitaru.errors import UsageError
 from kitaru.runtime.engine.waits import not_json
 from kitaru.runtime.journal.events import fits
 from kitaru.runtime.journal.journal import Journal
-from kitaru.wire.events import check_event_name
+from kitaru.wire.events import check_sent_name
 from kitaru.wire.records import EventRecord, WaitAnswer
 from kitaru.wire.times import now
 
@@ -28,7 +28,7 @@ class ScriptedEvents:
         Raises:
             UsageError: the name is not valid, or the data is not JSON.
         """
-        check_event_name(name)
+        check_sent_name(name)
         if reason := not_json(data, "data"):
             raise UsageError(f"The event {name} cannot be sent: {reason}.")
         self._left.append((name, data))
