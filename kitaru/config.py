@@ -133,6 +133,11 @@ def channels(start: Path | None = None) -> dict[str, dict[str, Any]]:
     return _merged("notify", start)
 
 
+def sources(start: Path | None = None) -> dict[str, dict[str, Any]]:
+    """Return the sources of events in force, by name; merged like the model aliases."""
+    return _merged("sources", start)
+
+
 def secret_names(start: Path | None = None) -> set[str]:
     """Return the names that the settings in force give to secrets: their own, and models' keys."""
     keys = (model.get("secret") for model in models(start).values() if isinstance(model, dict))

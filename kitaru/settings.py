@@ -22,6 +22,7 @@ CHANNEL_KEYS = frozenset(
         "to", "answer_links", "link_hours",
     }
 )  # fmt: skip
+SOURCE_KEYS = frozenset({"kind", "secret", "header", "type_at", "id_at"})
 OVERRIDE_KEYS = frozenset({"at", "patch", "flow", "file"})
 PATCH_KEYS = frozenset({"op", "path", "value", "from"})
 CARRIED = (
@@ -145,8 +146,17 @@ def _is_budget(value: Any) -> bool:
 
 def _is_channels(value: Any) -> bool:
     """Return whether a value describes channels; `kitaru.ops.channels` checks each further."""
+    return _is_tables(value, CHANNEL_KEYS)
+
+
+def _is_sources(value: Any) -> bool:
+    """Return whether a value describes sources; `kitaru.ops.sources` checks each further."""
+    return _is_tables(value, SOURCE_KEYS)
+
+
+def _is_tables(value: Any, allowed: frozenset[str]) -> bool:
     return isinstance(value, dict) and all(
-        _is_text(name) and isinstance(table, dict) and table.keys() <= CHANNEL_KEYS
+        _is_text(name) and isinstance(table, dict) and table.keys() <= allowed
         for name, table in value.items()
     )
 
@@ -211,6 +221,12 @@ KINDS: Mapping[str, Kind] = {
         {},
         _is_channels,
         f"a table of channels by name, each a table of {', '.join(sorted(CHANNEL_KEYS))}",
+        json.loads,
+    ),
+    "sources": Kind(
+        {},
+        _is_sources,
+        f"a table of sources by name, each a table of {', '.join(sorted(SOURCE_KEYS))}",
         json.loads,
     ),
     "service_url": Kind(None, _is_address, "the URL of the service, https://…"),

@@ -49,6 +49,7 @@ SETTINGS = {
     "airflow_url": "The Airflow server whose runs commands answer and cancel.",
     "argo_url": "The server of Argo Workflows whose runs commands start, answer and end.",
     "notify": "The channels of notifications: webhooks, Slack, Teams and mail.",
+    "sources": "Services that send signed events, such as GitHub, Stripe and Slack.",
     "service_url": "The URL of the service, for links in notifications.",
     "link_key": "The secret that signs links which answer a question without an account.",
     "oidc": "The provider of OpenID Connect with which people log in to `kitaru serve`.",

@@ -17,6 +17,7 @@ from kitaru.client import KitaruClient
 from kitaru.errors import KitaruError, StoreUnavailable
 from kitaru.ops.access import VIEWER
 from kitaru.ops.dispatch import Dispatcher
+from kitaru.ops.sources import sources
 from kitaru.server import (
     audit,
     events,
@@ -77,6 +78,8 @@ def make_app(
         signs_urls: whether files of values are read from the bucket, by signed URLs.
         is_stopping: whether the process is about to end: it is not ready, and streams end.
     """
+    # A wrong setting is an error now, not when the first event comes.
+    sources()
     app = FastAPI(
         title="Kitaru",
         version=VERSION,

@@ -1,18 +1,26 @@
-"""`/api/v1/events`: send events, and list what was received."""
+"""`/api/v1/events`: send events, receive those of signed sources, and list what was received."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import Response
 
 from kitaru.ops.access import OPERATOR, VIEWER
 from kitaru.ops.events import send_event
+from kitaru.ops.sources import SignatureRefused, receive
 from kitaru.server import models
 from kitaru.server.access import needs
 from kitaru.server.context import Client, Dispatching, problems
+from kitaru.server.problems import JSON, problem
+from kitaru.wire.actors import acting_as
 
 router = APIRouter(prefix="/api/v1/events", tags=["events"])
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
 
 
 @router.post("", response_model=models.EventInfo, status_code=201, responses=problems(413, 415))
@@ -22,8 +30,42 @@ def send(client: Client, body: models.NewEvent, dispatcher: Dispatching = None) 
 
     An event with a name and an id that were sent before is the first one, which is returned.
     """
+    return _send(client, body.name, body.id, body.data, dispatcher)
+
+
+@router.post(
+    "/{source}", response_model=models.EventInfo, status_code=201, responses=problems(404, 413, 415)
+)
+@needs(None)
+def receive_event(
+    request: Request,
+    client: Client,
+    source: Annotated[str, Path(description="Name of a source of the settings.")],
+    body: Annotated[bytes, Depends(_body)],
+    dispatcher: Dispatching = None,
+) -> Response:
+    """Receive an event that a source such as GitHub, Stripe or Slack has signed.
+
+    It needs no token. A request without a valid signature, or that is too old, is refused.
+    """
+    try:
+        found = receive(source, request.headers, body)
+    except SignatureRefused as refused:
+        return problem(
+            403, "SignatureRefused", str(refused),
+            help="Check the secret of the source, and the clocks of both sides.",
+        )  # fmt: skip
+    if found.answer is not None:
+        return JSON(found.answer)
+    with acting_as(f"source {source}"):
+        return JSON(_send(client, found.name, found.id, found.data, dispatcher), 201)
+
+
+def _send(
+    client: Client, name: str, id: str | None, data: Any, dispatcher: Dispatching
+) -> dict[str, Any]:
     delivers = dispatcher is None
-    sent = send_event(client.store, body.name, body.data, id=body.id, delivers=delivers)
+    sent = send_event(client.store, name, data, id=id, delivers=delivers)
     if dispatcher is not None:
         dispatcher.wake()
     return sent.to_dict()

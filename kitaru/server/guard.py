@@ -39,6 +39,8 @@ _LOGIN = "/login"
 _STATIC = "/static/"
 # Each path contains its own permission.
 LINK = "/answer/"
+# Requests to a source have a signature instead of a token.
+_SOURCE = re.compile(r"/api/v1/events/[^/]+")
 _API = ("/api/", "/mcp", "/openapi.json", "/metrics")
 _FORM = "application/x-www-form-urlencoded"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -149,6 +151,8 @@ class Guard:
         if self._accounts is None or path in OPEN:
             return principal()
         if path == _LOGIN or path.startswith((_STATIC, LINK, f"{_LOGIN}/")):
+            return _NOBODY
+        if scope["method"] == "POST" and _SOURCE.fullmatch(path):
             return _NOBODY
         sent = headers.get("authorization", ""), headers.get("cookie", "")
         found = self._accounts.known(*sent)

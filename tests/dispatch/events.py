@@ -134,7 +134,8 @@ class EventWorld(World):
                     exec_id, _, _, subject = keys.news_parts(key)
                     if store.get(keys.state(exec_id, int(subject))) is not None:
                         found._drop(key)
-            self.run.block(self.chance.uniform(2.0, 20.0))
+            # More often than the others: it would be the first to see a hint.
+            self.run.block(self.chance.uniform(1.0, 5.0))
 
     def _sent(self, name: str, id: str, data: Any) -> None:
         store, delivers = opened(self.service), self.chance.random() < 0.3
@@ -229,6 +230,10 @@ class EventWorld(World):
             if not (one.startswith(keys.due_events()) and not self._is_known(one))
         ]
         left += [one for one in self._order() if stored.get(keys.event(one)) is None]
+        for id in self._handlers():
+            is_announced = stored.get(f"{keys.NEWS}{id}") is not None
+            if not is_announced and stored.get(keys.event(event_digest(FAILED, id))) is None:
+                raise Violation(f"the hint {id} was deleted before its event was sent")
         started = [*self._started(), *self._handlers().values()]
         left += [one for one in started if stored.get(keys.end(one)) is None]
         return left + [one for one in _FAILING if not self._failures(one)]

@@ -97,6 +97,7 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     f"{API}/usage": (VIEWER, None),
     f"{API}/events": (VIEWER, OPERATOR),
     f"{API}/events/triggers": (VIEWER, None),
+    f"{API}/events/{{source}}": (None, None),
     f"{API}/events/{{name}}/{{id:path}}": (VIEWER, None),
     f"{API}/schedules": (VIEWER, OPERATOR),
     f"{API}/schedules/{{id}}": (VIEWER, OPERATOR),
