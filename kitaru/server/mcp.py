@@ -27,7 +27,7 @@ from kitaru.client import KitaruClient
 from kitaru.errors import KitaruError
 from kitaru.ops.access import APPROVER, OPERATOR, VIEWER
 from kitaru.ops.model_usage import By
-from kitaru.server import documentation, executions, flows, many, memory, usage, waits
+from kitaru.server import documentation, events, executions, flows, many, memory, usage, waits
 from kitaru.server.access import Need, client_for, need_of, needs, principal
 from kitaru.server.analysis import MOST_SOURCE, of_file, of_source
 from kitaru.server.models import (
@@ -36,6 +36,7 @@ from kitaru.server.models import (
     Many,
     ManyReplays,
     MemoryWrite,
+    NewEvent,
     ReplayChanges,
     SentSignal,
     TagMove,
@@ -255,6 +256,7 @@ class _Tools:
             self.list_artifacts, self.get_artifact, self.get_lineage, self.diff_executions,
             self.list_waits, self.list_flows, self.list_versions, self.list_memory_scopes,
             self.list_memory_keys, self.get_memory, self.get_memory_history, self.get_usage,
+            self.list_events, self.get_event, self.list_triggers,
             self.explain_rule, self.search_docs, self.read_docs, self.check_source,
             self.compile_source, self.explain_source,
         )  # fmt: skip
@@ -273,7 +275,7 @@ class _Tools:
         """The tools that end something, or change what others use."""
         return (
             self.cancel_execution, self.cancel_executions, self.abort_wait, self.move_tag,
-            self.remove_tag, self.delete_memory,
+            self.remove_tag, self.delete_memory, self.send_event,
         )  # fmt: skip
 
     @needs(VIEWER)
@@ -360,6 +362,42 @@ class _Tools:
     ) -> Any:  # fmt: skip
         """Send a signal to a running execution, which reads it when it looks into its inbox."""
         return executions.send_signal(self._client, exec_id, inbox, SentSignal(value=value))
+
+    @needs(VIEWER)
+    def list_events(
+        self, limit: Limit = 20,
+        name: Annotated[str | None, Field(description="Only events of this name.")] = None,
+    ) -> Any:  # fmt: skip
+        """List the newest events, newest first, without what they did."""
+        return events.list_events(self._client, name, limit)
+
+    @needs(VIEWER)
+    def get_event(
+        self,
+        name: Annotated[str, Field(description="Name of the event, such as `invoice.created`.")],
+        id: Annotated[str, Field(description="Id of the event.")],
+    ) -> Any:
+        """Return an event, with the executions that it started or cancelled."""
+        return events.get_event(self._client, name, id)
+
+    @needs(VIEWER)
+    def list_triggers(
+        self, flow: Annotated[str | None, Field(description="Only of this flow.")] = None
+    ) -> Any:
+        """List which events start deployed flows, and which cancel their executions."""
+        return events.list_triggers(self._client, flow)
+
+    @needs(OPERATOR)
+    def send_event(
+        self,
+        name: Annotated[str, Field(description="Name of the event, such as `invoice.created`.")],
+        data: Annotated[Any, Field(description="Any JSON.")] = None,
+        id: Annotated[
+            str | None, Field(description="A call with the same id sends nothing new.")
+        ] = None,
+    ) -> Any:
+        """Send an event, which starts, continues and cancels what list_triggers and waits name."""
+        return events.send(self._client, NewEvent(name=name, data=data, id=id))
 
     @needs(APPROVER)
     def abort_wait(

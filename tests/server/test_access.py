@@ -115,7 +115,7 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
 APPROVER_TOOLS = {"answer_wait", "abort_wait"}
 OPERATOR_TOOLS = {
     "invoke_flow", "cancel_execution", "resume_execution", "retry_execution", "replay_execution",
-    "move_tag", "remove_tag", "set_memory", "delete_memory", "send_signal",
+    "move_tag", "remove_tag", "set_memory", "delete_memory", "send_signal", "send_event",
     "cancel_executions", "retry_executions", "replay_executions",
 }  # fmt: skip
 _READS = {"GET", "HEAD"}

@@ -9,6 +9,7 @@ import kitaru
 from kitaru import KitaruClient, flow
 
 from .conftest import Running, begin, good
+from .test_mcp import ask, over_http
 from .test_pages import page
 
 
@@ -37,6 +38,17 @@ def test_an_event_over_http(service: Running) -> None:
     assert handle.wait() == {"order": 7, "ok": True}
     assert service.get(f"/events/invoice.paid/{sent['id']}")["by"] == "http"
     assert len(service.get("/events")["items"]) == 1
+
+    async def use(session: Any) -> None:
+        again = await ask(session, "send_event", name="invoice.paid", data=1, id=sent["id"])
+        assert again["data"] == {"order": 7, "ok": True}
+        await ask(session, "send_event", name="other", data=None)
+        found = await ask(session, "list_events", name="invoice.paid")
+        assert [one["id"] for one in found["items"]] == [sent["id"]]
+        assert (await ask(session, "get_event", name="invoice.paid", id=sent["id"]))["number"] == 1
+        assert (await ask(session, "list_triggers"))["items"] == []
+
+    over_http(service, use)
 
 
 def test_bad_events_are_refused(service: Running) -> None:
