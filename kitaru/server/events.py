@@ -34,7 +34,10 @@ def send(client: Client, body: models.NewEvent, dispatcher: Dispatching = None) 
 
 
 @router.post(
-    "/{source}", response_model=models.EventInfo, status_code=201, responses=problems(404, 413, 415)
+    "/{source}",
+    response_model=models.EventInfo,
+    status_code=201,
+    responses={200: {"description": "The answer to Slack's challenge."}, **problems(404, 413, 415)},
 )
 @needs(None)
 def receive_event(
