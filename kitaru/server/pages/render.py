@@ -86,8 +86,21 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("foreign", "visible", "middle", "excerpt", "took", "age", "clock", "money", "size")
+    names = (
+        "foreign",
+        "visible",
+        "middle",
+        "excerpt",
+        "took",
+        "until",
+        "age",
+        "clock",
+        "money",
+        "size",
+    )
     environment.filters.update({name: getattr(texts, name) for name in names})
-    environment.filters.update(has_marks=markdown.has_marks, markdown=markdown.markdown)
+    environment.filters.update(
+        has_marks=markdown.has_marks, markdown=markdown.markdown, until=texts.until
+    )
     environment.globals.update(version=VERSION, digest=digest())
     return environment

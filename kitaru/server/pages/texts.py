@@ -110,10 +110,12 @@ def _shallow(value: Any, depth: int = 0) -> Any:
 
 
 def took(seconds: float | None) -> str:
-    """Return a duration in at most two units: `0.42 s`, `1 m 12 s`, `2 h 10 m`, `3 d 4 h`."""
+    """Return a duration in at most two units: `7 ms`, `0.42 s`, `1 m 12 s`, `3 d 4 h`."""
     if seconds is None:
         return ""
     seconds = max(0.0, seconds)
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
     if seconds < _MINUTE:
@@ -123,6 +125,13 @@ def took(seconds: float | None) -> str:
     if seconds < _DAY:
         return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:02.0f} m"
     return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
+
+
+def until(start: str, end: str) -> float | None:
+    """Return the seconds between two moments, for `took`; None if one is not recorded."""
+    if not start or not end:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)) / timedelta(seconds=1)
 
 
 def age(moment: str, now: datetime) -> str:

@@ -164,6 +164,8 @@ function describeAnswer() {
   const chosen = answer.querySelectorAll("#controls fieldset input[type=radio]:checked");
   const groups = new Set([...answer.querySelectorAll("#controls input[type=radio]")].map((one) => one.name));
   const send = document.getElementById("send");
+  // A reader who may not answer.
+  if (!send) return;
   const isOne = chosen.length === 1 && groups.size === 1;
   const label = isOne ? chosen[0].parentElement.textContent.split("·")[0].trim() : "";
   send.textContent = label ? `Send “${label.length > 40 ? `${label.slice(0, 39)}…` : label}”` : "Send answer";
