@@ -51,6 +51,7 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     "/executions/{exec_id}": (VIEWER, OPERATOR),
     "/executions/{exec_id}/images/{name:path}": (VIEWER, None),
     "/executions/{exec_id}/replay": (OPERATOR, OPERATOR),
+    "/many": (None, OPERATOR),
     "/flows": (VIEWER, None),
     "/flows/{flow}": (VIEWER, OPERATOR),
     "/flows/{flow}/{version}/graph.svg": (VIEWER, None),

@@ -133,3 +133,30 @@ def test_the_timeline_opens_groups_and_rows(opened: Open) -> None:
     page.get_by_role("link", name="draft", exact=False).first.click()
     page.get_by_role("link", name="Model call").click()
     expect(page.get_by_text("Answered by")).to_be_visible()
+
+
+def test_selected_executions_are_cancelled_with_the_keyboard(opened: Open, shown: Running) -> None:
+    for number in (1, 2, 3):
+        begin(shown.store, "ask", f"many-{number}", "many teas", module=page_flows)
+    page = opened("/executions?q=many+teas")
+    bar = page.locator("#selected")
+    expect(bar.get_by_role("button", name="Cancel…")).to_be_disabled()
+    page.locator('a[href="/executions/many-3"]').focus()
+    for key in ("x", "j", "x"):
+        page.keyboard.press(key)
+    expect(bar.get_by_role("status")).to_have_text("2 selected")
+    # The selection outlives a change of the list.
+    begin(shown.store, "ask", "many-4", "many teas", module=page_flows)
+    expect(page.locator('a[href="/executions/many-4"]')).to_be_visible()
+    expect(page.locator("input[name=exec_id]:checked")).to_have_count(2)
+    bar.get_by_role("button", name="Cancel…").press("Enter")
+    expect(page.get_by_role("heading", name="Cancel 2 executions?")).to_be_visible()
+    assert KitaruClient(shown.store).executions.get("many-3").status == "waiting"
+    page.get_by_role("button", name="Cancel 2 executions").press("Enter")
+    expect(page.get_by_role("heading", name="Cancelled 2 of 2 executions")).to_be_visible()
+    expect(page.get_by_role("cell", name="Cancelled", exact=True).last).to_be_visible()
+    left = {f"many-{n}": str(KitaruClient(shown.store).executions.get(f"many-{n}").status)
+            for n in range(1, 5)}  # fmt: skip
+    assert left == dict.fromkeys(["many-3", "many-2"], "cancelled") | dict.fromkeys(
+        ["many-1", "many-4"], "waiting"
+    )

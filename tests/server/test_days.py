@@ -153,7 +153,7 @@ def test_a_day_of_an_engineer(office: Office, log_in: LogIn) -> None:
     )
     expect(page.locator("#source tr.hit")).to_contain_text("send(text, outbox)")
     expect(page.locator("#detail")).to_contain_text("Traceback of the flow's own code")
-    # The cause is mended, and the same execution goes on from there.
+    # The cause is mended, and the same execution continues from there.
     office.outbox.mkdir()
     page.get_by_role("button", name="Retry").click()
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
@@ -176,7 +176,7 @@ def test_a_day_of_a_reader(office: Office, log_in: LogIn) -> None:
     expect(page.locator("details.said").first).to_contain_text("Dear all, this is about")
     expect(page.get_by_text("You may read this question, not answer it.")).to_be_visible()
     expect(page.get_by_role("button", name=re.compile("Send|End"))).to_have_count(0)
-    # Whoever sends it without the page is refused, in words that say what to do.
+    # A request that no page offers is refused, in words that name the role.
     given = {"verdict": "approve"}
     origin = {"origin": office.service.url.rstrip("/"), "accept": "text/html"}
     refused = page.request.post(question, form=given, headers=origin)

@@ -486,3 +486,39 @@ def test_a_source_is_not_recorded_that_others_must_not_see(
     sys.modules.pop("secretive")
     assert digest() == ""
     local_run._running.clear()
+
+
+def test_executions_are_changed_together_after_a_confirmation(service: Running) -> None:
+    for exec_id in ("a", "b"):
+        begin(service.store, "ask", exec_id, page_flows.HOSTILE, module=page_flows)
+    begin(service.store, "failing", "c", "tea", module=page_flows)
+    assert 'name="exec_id" value="a"' in page(service, "/executions")
+    chosen = {"exec_id": ["a", "b", "c", "gone", "a"], "act": "cancel"}
+    preview = post(service, "/many", chosen)
+    assert preview.status_code == 200 and "Cancel 2 executions?" in preview.text
+    assert "no execution gone" in preview.text and "<script>alert" not in preview.text
+    [*_, form] = sent(preview.text)
+    assert form["exec_id"] == ["a", "b"] and form["confirm"] == ["yes"]
+    assert status_of(service.store, "a") == "waiting"
+    # Somebody else was faster with one of them.
+    KitaruClient(service.store).executions.cancel("b")
+    done = post(service, "/many", form | {"act": ["cancel"]}).text
+    assert "Cancelled 1 of 1 execution<" in done and "It has ended." in done
+    assert {status_of(service.store, one) for one in ("a", "b")} == {"cancelled"}
+    # The service has no code of executions of this machine.
+    begin(service.store, "failing", "d", "tea", module=page_flows)
+    for act in ("retry", "replay"):
+        refused = post(service, "/many", {"exec_id": "d", "act": act}).text
+        assert f"Nothing to {act}" in refused and f"can {act} it" in refused
+        assert "confirm" not in refused
+    assert "It has not failed." in post(service, "/many", {"exec_id": "a", "act": "retry"}).text
+    for wrong in ({"act": "cancel"}, {"exec_id": "a", "act": "delete"}):
+        assert post(service, "/many", wrong).status_code == 400
+    many = {"exec_id": [f"e{n}" for n in range(201)], "act": "cancel"}
+    assert post(service, "/many", many).status_code == 400
+    assert (
+        service.http.post(
+            "/many", data=chosen, headers={"origin": "http://evil.example"}
+        ).status_code
+        == 403
+    )

@@ -24,6 +24,7 @@ from kitaru.server.pages import (
     flows,
     inbox,
     link,
+    many,
     memory,
     replay,
     usage,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 def add_pages(app: FastAPI, accounts: Accounts | None, oidc: OpenIDConnect | None) -> None:
     """Add the pages to the application; `accounts` are those of the service, if it has them."""
     app.state.has_login = accounts is not None
-    for module in (inbox, link, executions, execution, replay, flows, memory, usage, audit):
+    for module in (inbox, link, executions, execution, many, replay, flows, memory, usage, audit):
         app.include_router(module.router)
     app.add_api_route("/", _home, include_in_schema=False)
     app.add_api_route("/static/{given}/{name}", _static, include_in_schema=False)

@@ -61,14 +61,17 @@ async function refresh() {
       if (!fresh || fresh.outerHTML === old.dataset.shown || old.contains(focused())) continue;
       const opened = [...old.querySelectorAll("details")].map((one) => one.open);
       const places = [...old.querySelectorAll("[tabindex]")].map((one) => one.scrollTop);
+      const checked = new Set([...old.querySelectorAll("input[name=exec_id]:checked")].map((one) => one.value));
       const top = old.scrollTop;
       fresh.dataset.shown = fresh.outerHTML;
       old.replaceWith(fresh);
       fresh.scrollTop = top;
+      fresh.querySelectorAll("input[name=exec_id]").forEach((one) => (one.checked = checked.has(one.value)));
       fresh.querySelectorAll("details").forEach((one, i) => i in opened && (one.open = opened[i]));
       fresh.querySelectorAll("[tabindex]").forEach((one, i) => i in places && (one.scrollTop = places[i]));
     }
     showTimes();
+    showSelected();
     showState("live");
   } catch {
     showState("lost");
@@ -98,10 +101,13 @@ function follow() {
       stream.onopen = () => showState("live");
       stream.onerror = () => showState("lost");
       for (const name of ["execution", "invocation", "reset"]) stream.addEventListener(name, refresh);
-      stream.addEventListener("end", () => {
+      stream.addEventListener("end", async () => {
         stream.close();
-        showState("ended");
-        refresh();
+        await refresh();
+        if (document.querySelector("[data-over]")) return showState("ended");
+        // A failed execution may be retried.
+        stream = null;
+        setTimeout(open, 3000);
       });
     };
     document.addEventListener("visibilitychange", () => {
@@ -203,6 +209,28 @@ addEventListener("pageshow", () => {
   for (const form of document.forms) delete form.dataset.sent;
 });
 
+// The selected executions of the list.
+const bar = document.getElementById("selected");
+
+function showSelected() {
+  if (!bar) return;
+  const boxes = [...document.querySelectorAll("input[name=exec_id]")];
+  const count = boxes.filter((one) => one.checked).length;
+  bar.firstElementChild.textContent = count ? `${count} selected` : "Select executions to change them.";
+  for (const button of bar.querySelectorAll("button")) button.disabled = !count;
+  const all = document.querySelector("[data-all]");
+  if (!all) return;
+  all.checked = count > 0 && count === boxes.length;
+  all.indeterminate = count > 0 && count < boxes.length;
+}
+
+document.addEventListener("change", (event) => {
+  if ("all" in event.target.dataset) {
+    document.querySelectorAll("input[name=exec_id]").forEach((one) => (one.checked = event.target.checked));
+  }
+  showSelected();
+});
+
 // Copy.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
@@ -214,7 +242,8 @@ document.addEventListener("click", async (event) => {
 
 // Keys: single letters outside of fields.
 function move(step) {
-  const links = [...document.querySelectorAll("a[data-row], .queue li a, a.row")];
+  const rows = [...document.querySelectorAll("a[data-row], .queue li a")];
+  const links = rows.length ? rows : [...document.querySelectorAll("a.row")];
   if (!links.length) return;
   const at = links.findIndex((one) => one === document.activeElement || one.closest("[aria-current]"));
   const next = links[Math.max(0, Math.min(links.length - 1, at < 0 ? 0 : at + step))];
@@ -227,8 +256,11 @@ document.addEventListener("keydown", (event) => {
   if ((event.metaKey || event.ctrlKey) && event.key === "Enter" && answer) return answer.requestSubmit();
   if (isField || event.metaKey || event.ctrlKey || event.altKey) return;
   const search = document.querySelector("input[type=search]");
+  const row = document.activeElement.closest("tr");
+  const box = row && row.querySelector("input[name=exec_id]");
   if (event.key === "j") move(1);
   else if (event.key === "k") move(-1);
+  else if (event.key === "x" && box) box.click();
   else if (event.key === "/" && search) {
     event.preventDefault();
     search.focus();
@@ -239,6 +271,8 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+document.documentElement.classList.add("js");
+showSelected();
 showTimes();
 setInterval(showTimes, 30000);
 follow();
