@@ -12,6 +12,7 @@ import large
 import peers
 import processes
 import scale
+import service
 import sizes
 import state
 import stores
@@ -22,6 +23,7 @@ PARTS = {
     "large": large,
     "processes": processes,
     "scale": scale,
+    "service": service,
     "compiling": compiling,
     "sizes": sizes,
     "state": state,
