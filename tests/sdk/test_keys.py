@@ -52,7 +52,7 @@ def test_processes_with_one_key_run_one_execution(folder: Path, store: Store) ->
     both = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
     for one in both:
         shown, _ = one.communicate()
-        assert one.returncode == 0 and b'"completed"' in shown
+        assert one.returncode == 0 and b'"completed"' in shown, shown
     assert (folder / "ran.txt").read_text() == "x"
     other = subprocess.run(
         command(store, "run", "noting.py", "-i", "text=milk", "--key", "order 7"),
