@@ -69,7 +69,7 @@ class Handle(Generic[R]):
     ) -> None:
         """`run` is the execution's run in this process, `None` if it runs elsewhere.
 
-        `otherwise` resumes an answered execution here if the process that should resume it is gone.
+        `otherwise` resumes the execution here if the process that should run it is gone.
         """
         self.exec_id = journal.exec_id
         self.flow = journal.execution.flow
@@ -240,8 +240,8 @@ class Handle(Generic[R]):
         run = self._run
         if run is None:
             status = self.status
-            if status == "waiting" and self._otherwise and not self._journal.pending_names():
-                self._replace_dead_process()
+            if self._otherwise and self._must_go_on(status):
+                self._replace_dead_process(status)
                 return False
             return status not in _OPEN or (until_waiting and status in PAUSED)
         if not run.wait_until_idle(
@@ -255,10 +255,16 @@ class Handle(Generic[R]):
             return False
         return until_waiting or self._journal.end() is not None
 
-    def _replace_dead_process(self) -> None:
-        """Resume an answered execution here, unless the process that waited for it resumes it."""
+    def _must_go_on(self, status: ExecutionStatus) -> bool:
+        """Return whether a process should run the execution now: one that may be gone."""
+        return status == "running" or (status == "waiting" and not self._journal.pending_names())
+
+    def _replace_dead_process(self, status: ExecutionStatus) -> None:
+        """Run the execution here, unless another process runs it, or waits for its answer."""
         assert self._otherwise is not None
-        if not processes.is_attended(self._journal.store, self.exec_id):
+        store, id = self._journal.store, self.exec_id
+        is_waiting = status == "waiting"
+        if not processes.is_attended(store, id) if is_waiting else processes.take_over(store, id):
             self._run, self._otherwise = self._otherwise()._run, None
 
     def _show_questions(self, *, is_asking: bool) -> None:

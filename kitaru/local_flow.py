@@ -24,7 +24,7 @@ from kitaru.handle import Handle
 from kitaru.runtime import codec
 from kitaru.runtime.engine import declared_changes, exit_report, inputs, recorded_inputs
 from kitaru.runtime.engine.execution import current, in_body
-from kitaru.runtime.engine.local_run import LocalRun
+from kitaru.runtime.engine.local_run import LocalRun, running_here
 from kitaru.runtime.engine.options import check_option
 from kitaru.runtime.engine.retries import Policy, RetryOn, policy
 from kitaru.runtime.journal import processes, sources
@@ -433,10 +433,12 @@ class Runner(Generic[P, R_co]):
         def run() -> Handle[R_co]:
             return run_execution(flow, journal, fresh=id is None, module=flow.module)
 
-        # A key may be started twice at the same time. The first process runs the flow.
-        if self._key is not None and processes.runs_elsewhere(store, journal.exec_id):
-            return Handle(journal, None, otherwise=run)
-        return run()
+        # A key may be started twice at the same time. The process that created the execution runs
+        # the flow, and the others wait for it.
+        is_first = self._key is None or journal.is_new or running_here(journal) is not None
+        if is_first or processes.take_over(store, journal.exec_id):
+            return run()
+        return Handle(journal, None, otherwise=run)
 
 
 def start_id(flow: str, exec_id: str | None, key: str | None) -> str | None:

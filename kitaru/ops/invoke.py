@@ -62,7 +62,7 @@ class StartedHandle(Handle[Any]):
         self.exec_id = exec_id
         self.flow = flow
         self._store = store
-        self._run = None
+        self._run = self._otherwise = None
         self._found: Journal | None = None
 
     @property

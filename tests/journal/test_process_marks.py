@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -16,6 +18,7 @@ from kitaru.stores import open_store
 from kitaru.stores.base import Store
 from kitaru.stores.memory import MemoryStore
 from kitaru.wire import keys
+from tests.fire.explore import Asking, Model, Objects, Process
 
 FLOW = """
 import os, sys, time
@@ -123,3 +126,34 @@ def test_the_evidence(other: dict[str, str], gone: bool) -> None:
 
 def test_without_a_mark_nothing_is_known() -> None:
     assert not processes.all_gone(MemoryStore(), "e1")
+
+
+def joining(name: str) -> Process:
+    """Return a process that tries three times to run an execution."""
+
+    def run(store: Asking) -> bool:
+        with mock.patch.object(processes, "own_token", lambda: name):
+            return any(processes.take_over(store, "e1") for _ in range(3))
+
+    return Process(name, run)
+
+
+@pytest.mark.parametrize("marked", [(), ("a",), ("b", "c"), ("a", "b", "c")])
+def test_one_of_several_processes_takes_over(marked: tuple[str, ...]) -> None:
+    """In every order of their operations, also if some already have a mark."""
+    runners = []
+
+    def ended(objects: Objects, outcomes: list[bool]) -> None:
+        left = {key.removeprefix(keys.processes("e1")) for key in objects}
+        ran = {name for name, outcome in zip("abc", outcomes, strict=True) if outcome}
+        assert len(ran) <= 1 and ran <= left <= ran | {"a", "b"}
+        runners.append(ran)
+
+    begun = {keys.process("e1", name): b"" for name in marked}
+    model = Model([joining(name) for name in "abc"], no_check, no_check, ended, 0, 0)
+    model.explore(begun)
+    assert any(runners)
+
+
+def no_check(*_: Any) -> None:
+    """Check the ends only."""

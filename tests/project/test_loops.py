@@ -25,7 +25,10 @@ FLOWS = (
     "tests/samples/",
 )
 # Its clock is simulated, and each run of it ends at a time.
-SIMULATED = ("tests/dispatch/world.py", "tests/dispatch/schedules.py", "tests/simulation/")
+SIMULATED = (
+    *("tests/dispatch/world.py", "tests/dispatch/schedules.py", "tests/dispatch/events.py"),
+    "tests/simulation/",
+)
 EXCEPTIONS = {
     "examples/agents/desk_plain.py:support": "ends with the questions of its agent",
     "tests/asynchronous/sweep.py:": "programs that a watchdog ends",

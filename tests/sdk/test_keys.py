@@ -13,6 +13,7 @@ from kitaru.errors import InputError, StateError, UsageError
 from kitaru.stores import open_store
 from kitaru.stores.base import Store
 from kitaru.wire.ids import MAX_KEY
+from tests.waiting import wait_until
 
 FLOW = """
 import os
@@ -28,6 +29,16 @@ def note(text: str) -> str:
 @flow
 def noting(text: str) -> str:
     return note(text)
+"""
+
+GO = """
+def go(text: str) -> str:
+    import time
+    for _ in range(24_000):
+        if os.path.exists("go"):
+            return text
+        time.sleep(0.01)
+    raise AssertionError("not told to go")
 """
 
 
@@ -60,6 +71,30 @@ def test_processes_with_one_key_run_one_execution(folder: Path, store: Store) ->
         check=False,
     )
     assert other.returncode == 2 and b"order 7" in other.stderr + other.stdout
+
+
+def test_another_process_with_the_key_replaces_a_killed_one(folder: Path, store: Store) -> None:
+    slow = FLOW.replace('b"x"', 'b"%d " % os.getpid()').replace("return text", "return go(text)", 1)
+    (folder / "noting.py").write_text(slow + GO)
+    words = command(store, "run", "noting.py", "-i", "text=tea", "--key", "order 7")
+    started = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
+    both = {one.pid: one for one in started}
+    ran = folder / "ran.txt"
+    ran.touch()
+    try:
+        wait_until(lambda: ran.read_text().endswith(" "))
+        first = both.pop(int(ran.read_text()))
+        first.kill()
+        first.wait()
+        (other,) = both.values()
+        wait_until(lambda: ran.read_text() == f"{first.pid} {other.pid} ")
+        (folder / "go").touch()
+        other.wait(timeout=240)
+    finally:
+        for one in started:
+            one.kill()
+            shown = one.communicate()[0]
+    assert ran.read_text() == f"{first.pid} {other.pid} " and other.returncode == 0, shown
 
 
 def test_a_key_of_a_deployed_flow_keeps_its_version(folder: Path, store: Store) -> None:

@@ -14,8 +14,9 @@ because a PID alone is reused. A reader compares the parts with its own machine:
     the same boot and PID, other start time    gone: the PID belongs to another process
 
 Only this evidence counts; no clock is read. Buckets contain no marks, because their readers are on
-other machines. For a bucket, Kitaru can show only the time of the last record. No behaviour of an
-execution depends on a mark. Marks are for display.
+other machines. For a bucket, Kitaru can show only the time of the last record. The
+records of an execution are correct without marks. Marks are for display, and they decide which of
+several processes that were started with one key runs the flow.
 
 A second mark, `attending`, exists while a process waits for an answer and will continue the
 execution by itself: a script in `.wait()`, or `kitaru run` at its question. A process that answers
@@ -86,13 +87,33 @@ def is_attended(store: Store, exec_id: str) -> bool:
     return any(token != own and not is_gone(token) for token in tokens)
 
 
-def runs_elsewhere(store: Store, exec_id: str) -> bool:
-    """Return whether another process, not known to have ended, has run an execution here."""
+def take_over(store: Store, exec_id: str) -> bool:
+    """Join an execution that no other process runs here; return False if one may run it.
+
+    Of several processes that call this at the same time, one gets true. The others call it again
+    later: that process may be killed. A process without a mark writes its mark before it looks, so
+    of two processes one sees the mark of the other. The process whose token sorts first keeps its
+    mark, and the others remove theirs, so they do not wait for each other.
+
+    Return true for a remote store, which has no marks.
+    """
     if store.remote:
-        return False
-    place, own = keys.processes(exec_id), own_token()
-    tokens = [key.removeprefix(place) for key in store.list(place)]
-    return any(token != own and not is_gone(token) for token in tokens)
+        return True
+    own = own_token()
+    if not _alive(store, exec_id) - {own}:
+        join(store, exec_id)
+    alive = _alive(store, exec_id)
+    others = alive - {own}
+    if own in alive and own > min(others, default=own):
+        store.delete(keys.process(exec_id, own))
+    return not others
+
+
+def _alive(store: Store, exec_id: str) -> set[str]:
+    """Return the tokens of processes with a mark that are not known to have ended."""
+    place = keys.processes(exec_id)
+    tokens = {key.removeprefix(place) for key in store.list(place)}
+    return {token for token in tokens if not is_gone(token)}
 
 
 def is_gone(token: str) -> bool:
