@@ -504,12 +504,12 @@ def create_execution(
     return Journal.create(store, record)
 
 
-def _source(flow: LocalFlow[Any, Any], store: Store) -> str:
+def _source(flow: LocalFlow[Any, Any], store: Store, known: str = "") -> str:
     """Store the file of a flow for people; return its digest, empty if it is not stored."""
     if not setting("source").value:
         return ""
     redaction.register_names(secret_names())
-    return flow._source.store_in(store)
+    return flow._source.store_in(store, known)
 
 
 def _limits(flow: LocalFlow[Any, Any], document: Any) -> dict[str, Any]:
@@ -561,7 +561,8 @@ def start_run(
             journal.mark_running()
             journal.note_code(fingerprint_function(flow.function))
             if journal.execution.mode == "local":
-                journal.note_source(_source(flow, journal.store))
+                known = journal.execution.source
+                journal.note_source(_source(flow, journal.store, known))
         if module:
             exit_report.watch(run, module)
 

@@ -231,8 +231,10 @@ def test_a_server_that_died_is_started_again_for_the_next_call(runs: Runs, tmp_p
 
 
 def test_a_server_that_does_not_start_is_an_error_with_its_cause(
-    runs: Runs, tmp_path: Path
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # This file is the source of the flow.
+    monkeypatch.setenv("KITARU_SOURCE", "false")
     missing = StdioServerParameters(command=str(tmp_path / "missing"), args=["--token", "s3cret"])
     shop = KitaruMCPClient(Client(missing), name="shop")
     closed = KitaruMCPClient(Client("http://127.0.0.1:9/mcp"), name="closed")

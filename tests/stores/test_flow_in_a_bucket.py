@@ -154,7 +154,7 @@ def test_an_execution_goes_on_in_few_round_trips(url: str, proxy: Proxy) -> None
     assert not [key for key in keys_asked if "/inv/" in key]
     # Once to continue, and once for the summary of its end: the effort of all its processes.
     assert len([key for key in keys_asked if "/segment/" in key]) == 2
-    assert len(keys_asked) <= 27
+    assert len(keys_asked) <= 28
 
 
 def test_a_script_may_end_while_its_flow_goes_on(tmp_path: Path, url: str, proxy: Proxy) -> None:

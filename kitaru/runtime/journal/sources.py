@@ -35,8 +35,11 @@ class SourceFile:
         # The store that certainly contains it, and its digest.
         self._stored: tuple[ReferenceType[Store], str] | None = None
 
-    def store_in(self, store: Store) -> str:
+    def store_in(self, store: Store, known: str = "") -> str:
         """Store the file unless the store contains it, and return its digest.
+
+        Args:
+            known: digest of a file that the store certainly contains.
 
         Returns:
             An empty string for a file that is missing, changed, longer than `MAX_BYTES` or not a
@@ -50,7 +53,7 @@ class SourceFile:
         digest = canonical.sha256(data) if data else ""
         try:
             # A read costs less than a create, and most processes run a file that is stored.
-            if data and store.get(keys.source(digest)) is None:
+            if data and digest != known and store.get(keys.source(digest)) is None:
                 create_or_read(store, keys.source(digest), data)
         except StoreDenied:
             digest = ""

@@ -138,6 +138,8 @@ def test_prompts_are_left_out_and_secrets_masked(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_TOKEN", "hunter2-hunter2")
+    # This file is the source of the flow.
+    monkeypatch.setenv("KITARU_SOURCE", "false")
     agent = Agent[Any](
         name="quiet",
         instructions="The token is hunter2-hunter2.",
