@@ -241,7 +241,8 @@ class Handle(Generic[R]):
         if run is None:
             status = self.status
             if self._otherwise and self._must_go_on(status):
-                self._replace_dead_process(status)
+                if self._is_abandoned(status):
+                    self._run, self._otherwise = self._otherwise()._run, None
                 return False
             return status not in _OPEN or (until_waiting and status in PAUSED)
         if not run.wait_until_idle(
@@ -256,16 +257,15 @@ class Handle(Generic[R]):
         return until_waiting or self._journal.end() is not None
 
     def _must_go_on(self, status: ExecutionStatus) -> bool:
-        """Return whether a process should run the execution now: one that may be gone."""
+        """Return whether some process should be running the execution now."""
         return status == "running" or (status == "waiting" and not self._journal.pending_names())
 
-    def _replace_dead_process(self, status: ExecutionStatus) -> None:
-        """Run the execution here, unless another process runs it, or waits for its answer."""
-        assert self._otherwise is not None
-        store, id = self._journal.store, self.exec_id
-        is_waiting = status == "waiting"
-        if not processes.is_attended(store, id) if is_waiting else processes.take_over(store, id):
-            self._run, self._otherwise = self._otherwise()._run, None
+    def _is_abandoned(self, status: ExecutionStatus) -> bool:
+        """Return whether that process is gone, so that this one runs the execution."""
+        store = self._journal.store
+        if status == "waiting":
+            return not processes.is_attended(store, self.exec_id)
+        return processes.take_over(store, self.exec_id)
 
     def _show_questions(self, *, is_asking: bool) -> None:
         """Prompt for the answers of pending waits, or print the waits, once."""

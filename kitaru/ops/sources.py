@@ -4,7 +4,7 @@
     kind = "github"
     secret = "GITHUB_WEBHOOK_SECRET"
 
-Each has an URL of its own, `POST /api/v1/events/{source}`, which needs no token: the signature says
+Each has its own URL, `POST /api/v1/events/{source}`, which needs no token: the signature says
 who sends. The event's name and id are those of the service, so a delivery that is repeated is the
 same event. What signs its time is refused five minutes later.
 """
@@ -58,9 +58,9 @@ class Source(Struct):
 
 
 class Received(Struct):
-    """A request whose signature is valid: the event that it sends, or what it wants as the answer.
+    """A request whose signature is valid.
 
-    `answer` is None for an event.
+    It sends an event with `name`, `id` and `data`, or only wants `answer` as the response.
     """
 
     name: str

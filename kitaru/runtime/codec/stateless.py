@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# The declared objects by identity. An object without weak references is kept for ever, so that no
-# other object gets its identity.
+# Weak references to the declared objects, by identity. An object that allows none is kept for ever,
+# so that no other object gets its identity.
 _declared: dict[int, Any] = {}
 
 

@@ -14,9 +14,9 @@ because a PID alone is reused. A reader compares the parts with its own machine:
     the same boot and PID, other start time    gone: the PID belongs to another process
 
 Only this evidence counts; no clock is read. Buckets contain no marks, because their readers are on
-other machines. For a bucket, Kitaru can show only the time of the last record. The
-records of an execution are correct without marks. Marks are for display, and they decide which of
-several processes that were started with one key runs the flow.
+other machines. For a bucket, Kitaru can show only the time of the last record. The records of an
+execution are correct without marks. Marks are for display, and they decide which of several
+processes that were started with one key runs the flow.
 
 A second mark, `attending`, exists while a process waits for an answer and will continue the
 execution by itself: a script in `.wait()`, or `kitaru run` at its question. A process that answers

@@ -87,20 +87,10 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     names = (
-        "foreign",
-        "visible",
-        "middle",
-        "excerpt",
-        "took",
-        "until",
-        "age",
-        "clock",
-        "money",
+        *("foreign", "visible", "middle", "excerpt", "took", "until", "age", "clock", "money"),
         "size",
     )
     environment.filters.update({name: getattr(texts, name) for name in names})
-    environment.filters.update(
-        has_marks=markdown.has_marks, markdown=markdown.markdown, until=texts.until
-    )
+    environment.filters.update(has_marks=markdown.has_marks, markdown=markdown.markdown)
     environment.globals.update(version=VERSION, digest=digest())
     return environment
