@@ -88,8 +88,8 @@ def run(output: Output, once: bool, processes: int, store: str | None) -> int:
     if output.as_json:
         output.document({"store": opened.url, "moved": list(moved), "notified": list(sent)})
     elif once:
-        count = sum(not one["error"] for one in moved)
-        output.say(f"{label('done', 'green')}  {counted(count, 'execution')} continued")
+        count = len({one["exec_id"] for one in moved if one["exec_id"] and not one["error"]})
+        output.say(f"{label('done', 'green')}  {counted(count, 'execution')} started or continued")
     return EnvironmentFailure.exit_code if once and any(one["error"] for one in moved) else 0
 
 
